@@ -1,0 +1,1 @@
+"""HTTP on ems: utility operators, building controllers, residents."""

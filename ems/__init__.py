@@ -1,0 +1,1 @@
+"""Energy management service: composes drivers, forecasting and optimizer into the cycle."""

@@ -1,0 +1,1 @@
+"""History in, quantile forecast out. Knows no clock and no device."""

@@ -1,0 +1,1 @@
+"""Problem in, verified dispatch out. Knows no device and no database."""
