@@ -1,1 +1,39 @@
-"""History in, quantile forecast out. Knows no clock and no device."""
+"""History in, quantile forecast out. Knows no clock, no device and no database.
+
+`LoadForecaster`, `SolarForecaster`, `PriceForecaster` and the baselines are estimators
+(`fit(history)`, `predict(issued_at, horizon, levels)`); `README.md` says which is used when, and why.
+"""
+
+from forecasting.errors import BrokenSeries, ForecastingError, NotFitted, UnsafeModel, WeatherUnavailable
+from forecasting.types import (
+    DEFAULT_LEVELS,
+    BoolArray,
+    FloatArray,
+    Forecast,
+    Forecaster,
+    History,
+    HouseholdType,
+    Quality,
+    SiteContext,
+    Unit,
+    Weather,
+)
+
+__all__ = [
+    "DEFAULT_LEVELS",
+    "BoolArray",
+    "BrokenSeries",
+    "FloatArray",
+    "Forecast",
+    "Forecaster",
+    "ForecastingError",
+    "History",
+    "HouseholdType",
+    "NotFitted",
+    "Quality",
+    "SiteContext",
+    "Unit",
+    "UnsafeModel",
+    "Weather",
+    "WeatherUnavailable",
+]

@@ -1,0 +1,28 @@
+"""What forecasting refuses, as one small tree.
+
+ForecastingError
+├── BrokenSeries      a series, grid or level that cannot mean anything
+├── NotFitted         a prediction asked of a model that has not been fitted
+├── UnsafeModel       a stored model that is damaged or of another format
+└── WeatherUnavailable  the weather provider gave nothing usable; callers treat it as a state
+"""
+
+
+class ForecastingError(Exception):
+    """Root of every error this package raises on purpose."""
+
+
+class BrokenSeries(ForecastingError, ValueError):  # noqa: N818 - reads as what it is
+    """A series, grid or level that cannot mean anything; the message names field and value."""
+
+
+class NotFitted(ForecastingError, RuntimeError):  # noqa: N818
+    """A prediction was asked of a model that has not been fitted."""
+
+
+class UnsafeModel(ForecastingError, ValueError):  # noqa: N818
+    """A stored model is damaged, of another kind, or of a newer format."""
+
+
+class WeatherUnavailable(ForecastingError):  # noqa: N818
+    """The provider gave nothing usable; the message says what it gave instead."""
