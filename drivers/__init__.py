@@ -1,1 +1,57 @@
 """Reading and writing devices. Knows registers, not sites."""
+
+from drivers.device import Device, DeviceCounters, Identity, known_drivers, open_device
+from drivers.errors import DeviceFileError, DriverError, EndpointError, UnknownDriverError
+from drivers.modbus import LinkCounters, LinkPool
+from drivers.protocols import (
+    AcceptsBatteryPower,
+    Applied,
+    Capability,
+    Clamped,
+    Clock,
+    DeviceReading,
+    LimitsCharge,
+    LimitsGeneration,
+    Quality,
+    Reads,
+    Receipt,
+    Refused,
+    Releases,
+    Sample,
+    Trouble,
+    TroubleKind,
+    Unit,
+    Unverified,
+)
+
+__all__ = [
+    "AcceptsBatteryPower",
+    "Applied",
+    "Capability",
+    "Clamped",
+    "Clock",
+    "Device",
+    "DeviceCounters",
+    "DeviceFileError",
+    "DeviceReading",
+    "DriverError",
+    "EndpointError",
+    "Identity",
+    "LimitsCharge",
+    "LimitsGeneration",
+    "LinkCounters",
+    "LinkPool",
+    "Quality",
+    "Reads",
+    "Receipt",
+    "Refused",
+    "Releases",
+    "Sample",
+    "Trouble",
+    "TroubleKind",
+    "Unit",
+    "UnknownDriverError",
+    "Unverified",
+    "known_drivers",
+    "open_device",
+]
