@@ -4,6 +4,7 @@
 (`fit(history)`, `predict(issued_at, horizon, levels)`); `README.md` says which is used when, and why.
 """
 
+from forecasting.baseline import SlotMean
 from forecasting.errors import BrokenSeries, ForecastingError, NotFitted, UnsafeModel, WeatherUnavailable
 from forecasting.types import (
     DEFAULT_LEVELS,
@@ -32,6 +33,7 @@ __all__ = [
     "NotFitted",
     "Quality",
     "SiteContext",
+    "SlotMean",
     "Unit",
     "UnsafeModel",
     "Weather",
