@@ -1,0 +1,135 @@
+"""Time as an argument: clocks, the interval grid, local-day edges.
+
+Aware UTC inside. Local time appears only where a person or a tariff calendar asks for it.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from ems.codec import FloatArray, IntArray
+
+
+class Clock(Protocol):
+    """Where the service gets its time from."""
+
+    def now(self) -> datetime:
+        """Return the present instant of site time (aware UTC)."""
+        ...
+
+    def wall_seconds(self, site_seconds: float) -> float:
+        """Return how many wall-clock seconds pass while `site_seconds` pass on site [s]."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SystemClock:
+    """Site time is the machine's time."""
+
+    def now(self) -> datetime:
+        """Return the machine's time."""
+        return datetime.now(UTC)
+
+    def wall_seconds(self, site_seconds: float) -> float:
+        """Site and wall seconds are the same."""
+        return site_seconds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScaledClock:
+    """Site time runs `speed` times faster than the machine's, from a fixed pair of instants.
+
+    The pair, not a moment of construction, defines it: a process that is killed and started again
+    finds itself at the right site time.
+    """
+
+    site_start_at: datetime
+    """Site time at `wall_start_at`."""
+    wall_start_at: datetime
+    """Machine time at which the replay began."""
+    speed: float
+    """Site seconds per wall second, > 0."""
+
+    def now(self) -> datetime:
+        """Return the site time the replay has reached."""
+        return self.site_start_at + (datetime.now(UTC) - self.wall_start_at) * self.speed
+
+    def wall_seconds(self, site_seconds: float) -> float:
+        """Return the wall time in which `site_seconds` pass [s]."""
+        return site_seconds / self.speed
+
+
+@dataclass(kw_only=True, slots=True)
+class ManualClock:
+    """A clock that stands until it is moved: simulation and tests."""
+
+    at: datetime
+    """The present instant (aware UTC)."""
+
+    def now(self) -> datetime:
+        """Return the instant the clock was set to."""
+        return self.at
+
+    def wall_seconds(self, site_seconds: float) -> float:
+        """No wall time passes."""
+        return 0.0 * site_seconds
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock by `seconds` [s]."""
+        self.at += timedelta(seconds=seconds)
+
+
+async def sleep_until(clock: Clock, at: datetime) -> None:
+    """Sleep until site time reaches `at`."""
+    remaining_s = clock.wall_seconds((at - clock.now()).total_seconds())
+    await asyncio.sleep(max(0.0, remaining_s))
+
+
+def elapsed_ms(since: float) -> float:
+    """Return the milliseconds since a `stopwatch()` value [ms]."""
+    return (time.perf_counter() - since) * 1e3
+
+
+def stopwatch() -> float:
+    """Return a start mark for `elapsed_ms`."""
+    return time.perf_counter()
+
+
+def interval_start(at: datetime, step_s: int) -> datetime:
+    """Return the start of the interval of the UTC grid that holds `at`."""
+    epoch_s = int(at.timestamp())
+    return datetime.fromtimestamp(epoch_s - epoch_s % step_s, UTC)
+
+
+def next_interval_start(at: datetime, step_s: int) -> datetime:
+    """Return the first grid instant strictly after `at`."""
+    return interval_start(at, step_s) + timedelta(seconds=step_s)
+
+
+def grid_epochs(start_at: datetime, count: int, step_s: int) -> IntArray:
+    """Return `count` interval starts from `start_at` as epoch seconds, shape (count,)."""
+    return int(start_at.timestamp()) + step_s * np.arange(count, dtype=np.int64)
+
+
+def local_day(at: datetime, zone: str) -> date:
+    """Return the local calendar day `at` falls on."""
+    return at.astimezone(ZoneInfo(zone)).date()
+
+
+def day_edges(day: date, zone: str) -> tuple[datetime, datetime]:
+    """Return the first instant of a local day and of the next; 23 or 25 hours apart on clock changes."""
+    tz = ZoneInfo(zone)
+    first = datetime(day.year, day.month, day.day, tzinfo=tz)
+    following = day + timedelta(days=1)
+    last = datetime(following.year, following.month, following.day, tzinfo=tz)
+    return first.astimezone(UTC), last.astimezone(UTC)
+
+
+def hours_of(step_s: int, count: int) -> FloatArray:
+    """Return `count` interval lengths [h], shape (count,)."""
+    return np.full(count, step_s / 3600.0)

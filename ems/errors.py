@@ -1,0 +1,67 @@
+"""Broken promises of the service, one tree.
+
+EmsError
+├── ConfigError         a site file or setting cannot be used; carries every mistake found
+├── DataError           recorded data cannot be used: file, line, value and remedy are named
+├── UnknownSite         no such site, or none the caller may see
+├── UnknownAsset        the site has no such asset
+├── NoPlan              the site has no plan yet
+└── StoreError          the store refused: disk full, locked, newer schema
+
+Outcomes that are expected (a device that does not answer, a write that was refused) are values, not exceptions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class EmsError(Exception):
+    """Root of the service's own exceptions; the message is one line a person can act on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mistake:
+    """One mistake in a file, named so that it can be mended without reading code."""
+
+    file: str
+    """File the mistake is in."""
+    key: str
+    """Dotted path of the key, e.g. `sites[3].assets.battery.capacity_kwh`."""
+    value: str
+    """The offending value as written, shortened; empty when the key is missing."""
+    problem: str
+    """What is wrong with it."""
+    remedy: str
+    """What to write instead."""
+
+    def __str__(self) -> str:
+        shown = f" = {self.value}" if self.value else ""
+        return f"{self.file}: {self.key}{shown}: {self.problem}; {self.remedy}"
+
+
+class ConfigError(EmsError):
+    """A file cannot be used. `mistakes` holds all that could be found in one run."""
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__("\n".join(str(mistake) for mistake in mistakes))
+
+
+class DataError(EmsError):
+    """Recorded data cannot be used; the message names file, line, value and remedy."""
+
+
+class UnknownSite(EmsError):
+    """No such site, or none the caller may see (the two are not told apart on purpose)."""
+
+
+class UnknownAsset(EmsError):
+    """The site has no asset of that name."""
+
+
+class NoPlan(EmsError):
+    """The site has no plan yet."""
+
+
+class StoreError(EmsError):
+    """The store refused to read or write."""

@@ -1,0 +1,55 @@
+"""Forecast: state to outlook. What each site will probably draw, produce and pay over the horizon."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from ems.codec import FloatArray, IntArray
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Band:
+    """One expected course with its uncertainty."""
+
+    mean_kw: FloatArray
+    """Expected power per interval [kW], shape (T,), >= 0."""
+    low_kw: FloatArray
+    """10 % quantile [kW], shape (T,)."""
+    high_kw: FloatArray
+    """90 % quantile [kW], shape (T,)."""
+    source: str
+    """The model that made it."""
+    quality: str
+    """`good`, `estimated`, `cold` or `fallback`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SiteOutlook:
+    """What one site expects."""
+
+    site_id: str
+    """The site."""
+    load: Band
+    """Household load without storage and vehicle."""
+    pv: Mapping[str, Band]
+    """Solar power available, by PV asset."""
+    buy_per_kwh: FloatArray
+    """Price of imported energy [1/kWh], shape (T,)."""
+    sell_per_kwh: FloatArray
+    """Price paid for exported energy [1/kWh], shape (T,)."""
+    prices_assumed: int
+    """How many of the T prices are not published yet."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outlook:
+    """What the batch expects over a common horizon."""
+
+    issued_at: datetime
+    """Nothing known later than this went in (aware UTC)."""
+    starts_s: IntArray
+    """Interval starts [epoch s], shape (T,)."""
+    step_s: int
+    """Interval length [s]."""
+    sites: tuple[SiteOutlook, ...]
+    """One per site, in the order of the batch."""

@@ -1,0 +1,252 @@
+"""What a site is: identity, connection, devices, assets, tariff, owner, consents.
+
+These types are the site file's schema as well: `config.py` reads YAML straight into them, and the published JSON Schema
+comes from them.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, StringConstraints
+
+from ems.tariffs import STRICT, Tariff
+
+SiteId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+Endpoint = Annotated[str, StringConstraints(pattern=r"^(tcp|tls|rtu\+tcp|rtu)://.+$")]
+PositiveKw = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+LimitKw = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+PositiveKwh = Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Efficiency = Annotated[float, Field(gt=0.3, le=1, allow_inf_nan=False)]
+
+
+class Role(StrEnum):
+    """What a device does at its site."""
+
+    GRID_METER = "grid_meter"
+    PV_INVERTER = "pv_inverter"
+    HYBRID_INVERTER = "hybrid_inverter"
+    BATTERY_INVERTER = "battery_inverter"
+    CHARGER = "charger"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Owner:
+    """Who answers for the site; an asset nobody owns cannot be run."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=120)]
+    """Person or body."""
+    contact: str = ""
+    """How to reach them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Consents:
+    """What the household allows; nothing is moved without."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    control_storage: bool = False
+    """The service may steer the battery."""
+    control_vehicle: bool = False
+    """The service may shift vehicle charging."""
+    curtail_solar: bool = False
+    """The service may hold back solar power."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Connection:
+    """The grid connection."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    import_limit_kw: PositiveKw
+    """Most the site may draw [kW]."""
+    export_limit_kw: LimitKw
+    """Most it may feed in [kW]; 0 forbids feed-in."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceRef:
+    """A device on the field bus."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    endpoint: Endpoint
+    """`tcp://host:port`, `rtu:///dev/ttyUSB0?baud=9600`, `rtu+tcp://host:port` or `tls://host:port`."""
+    unit_id: Annotated[int, Field(ge=0, le=247)] = 1
+    """Modbus unit."""
+    driver: str
+    """`sunspec`, or the name of a device file."""
+    role: Role
+    """What it does here."""
+    read_only: bool = False
+    """Never written, whatever else says so."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PvAsset:
+    """Solar modules behind one device."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    kind: Literal["pv"]
+    """Marks this form of asset."""
+    name: Name
+    """Unique within the site."""
+    device: Name
+    """Device that measures and limits it."""
+    rated_kw: PositiveKw
+    """Nameplate of the modules [kW]."""
+    tilt_deg: Annotated[float, Field(ge=0, le=90)] | None = None
+    """Slope of the modules [deg from horizontal]; learned when not given."""
+    azimuth_deg: Annotated[float, Field(ge=0, lt=360)] | None = None
+    """Direction of the modules [deg, north 0, east 90]; learned when not given."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatteryAsset:
+    """A battery behind one device."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    kind: Literal["battery"]
+    """Marks this form of asset."""
+    name: Name
+    """Unique within the site."""
+    device: Name
+    """Device that measures and steers it."""
+    capacity_kwh: PositiveKwh
+    """Usable capacity [kWh]."""
+    charge_limit_kw: PositiveKw
+    """Most it takes [kW]."""
+    discharge_limit_kw: PositiveKw
+    """Most it gives [kW]."""
+    charge_eff_frac: Efficiency = 0.96
+    """Stored energy per energy drawn."""
+    discharge_eff_frac: Efficiency = 0.96
+    """Energy given per energy taken from the store."""
+    reserve_frac: Fraction = 0.05
+    """Share of the capacity kept back for the household."""
+    wear_per_kwh: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Cost of wear per kWh discharged, in the site's currency [1/kWh]."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VehicleAsset:
+    """A charger and the vehicle it usually serves."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    kind: Literal["vehicle"]
+    """Marks this form of asset."""
+    name: Name
+    """Unique within the site."""
+    device: Name
+    """The charger."""
+    charge_limit_kw: PositiveKw
+    """Most the charger gives [kW]."""
+    charge_min_kw: LimitKw = 1.4
+    """Least it gives when on [kW]; 6 A on one phase of 230 V is 1.38 kW."""
+    charge_eff_frac: Efficiency = 0.92
+    """Energy in the vehicle per energy drawn."""
+    wished_kwh: PositiveKwh = 10.0
+    """Energy a session should bring when the resident says nothing else [kWh]."""
+    ready_by_local: Annotated[str, StringConstraints(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "07:00"
+    """Local time by which it should be there when the resident says nothing else."""
+
+
+Asset = Annotated[PvAsset | BatteryAsset | VehicleAsset, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Site:
+    """A home or building with one grid connection."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    id: SiteId
+    """Unique within the service."""
+    name: Annotated[str, StringConstraints(min_length=1, max_length=120)]
+    """Name people see."""
+    time_zone: str
+    """IANA zone, e.g. `Asia/Seoul`."""
+    currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+    """ISO 4217 code of all its prices."""
+    country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
+    """ISO 3166 code; decides public holidays."""
+    latitude_deg: Annotated[float, Field(ge=-90, le=90)]
+    """Position [deg], north positive; for the height of the sun."""
+    longitude_deg: Annotated[float, Field(ge=-180, le=180)]
+    """Position [deg], east positive."""
+    owner: Owner
+    """Who answers for it."""
+    connection: Connection
+    """Its grid connection."""
+    tariff: Tariff
+    """What it pays and is paid."""
+    devices: Annotated[dict[Name, DeviceRef], Field(min_length=1)]
+    """Devices by name."""
+    assets: tuple[Asset, ...] = ()
+    """What there is to forecast and steer."""
+    consents: Consents = field(default_factory=Consents)
+    """What the household allows."""
+    inverter_rated_kw: PositiveKw | None = None
+    """AC rating of the hybrid inverter that PV and battery share [kW]; None when they do not."""
+    co2_kg_per_kwh: Annotated[float, Field(ge=0, le=3)] = 0.0
+    """Emission factor of imported energy [kg/kWh]; for reports."""
+
+    def __post_init__(self) -> None:
+        """Refuse what only shows when parts are held against each other."""
+        for problem in self.contradictions():
+            raise ValueError(problem)
+
+    def contradictions(self) -> list[str]:
+        """Return every contradiction between the parts, each as one sentence."""
+        problems = []
+        try:
+            ZoneInfo(self.time_zone)
+        except (KeyError, ValueError, OSError):
+            problems.append(f"time_zone {self.time_zone!r} is not an IANA zone such as Asia/Seoul")
+        names = [asset.name for asset in self.assets]
+        problems += [
+            f"asset name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})
+        ]
+        problems += [
+            f"asset {asset.name!r} names device {asset.device!r}, which is not under devices"
+            for asset in self.assets
+            if asset.device not in self.devices
+        ]
+        meters = [name for name, device in self.devices.items() if device.role is Role.GRID_METER]
+        if len(meters) != 1:
+            problems.append(f"exactly one device needs role grid_meter, found {len(meters)}")
+        return problems
+
+    @property
+    def grid_meter(self) -> str:
+        """Name of the device that measures the grid connection."""
+        return next(name for name, device in self.devices.items() if device.role is Role.GRID_METER)
+
+    @property
+    def pvs(self) -> tuple[PvAsset, ...]:
+        """Its solar assets."""
+        return tuple(asset for asset in self.assets if isinstance(asset, PvAsset))
+
+    @property
+    def batteries(self) -> tuple[BatteryAsset, ...]:
+        """Its batteries."""
+        return tuple(asset for asset in self.assets if isinstance(asset, BatteryAsset))
+
+    @property
+    def vehicles(self) -> tuple[VehicleAsset, ...]:
+        """Its vehicles."""
+        return tuple(asset for asset in self.assets if isinstance(asset, VehicleAsset))
+
+    def asset(self, name: str) -> PvAsset | BatteryAsset | VehicleAsset | None:
+        """Return the asset of that name, or None."""
+        return next((asset for asset in self.assets if asset.name == name), None)

@@ -1,0 +1,200 @@
+"""State: snapshot and what was carried over, to what each site is doing now. Pure.
+
+The site's own load is never measured by itself: it is what the grid meter shows less what every other device draws.
+It is unknown as soon as one of them is.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from ems.readings import Quality, SiteReading, Snapshot
+from ems.site import Role, Site
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SitePowers:
+    """Mean or present powers of one site; None is unknown, never 0."""
+
+    net_import_kw: float | None
+    """Drawn from the grid, + import [kW]."""
+    load_kw: float | None
+    """Drawn by the household without storage, vehicle and solar [kW]."""
+    pv_kw: Mapping[str, float | None]
+    """Solar power delivered per PV asset, >= 0 [kW]."""
+    battery_kw: Mapping[str, float | None]
+    """Net consumption per battery, charging + [kW]."""
+    vehicle_kw: Mapping[str, float | None]
+    """Drawn per vehicle, charging + [kW]."""
+
+    @property
+    def total_pv_kw(self) -> float | None:
+        """All solar power delivered [kW]; None as soon as one array is unknown."""
+        return total(self.pv_kw)
+
+    @property
+    def total_battery_kw(self) -> float | None:
+        """Net consumption of all batteries [kW]; None as soon as one is unknown."""
+        return total(self.battery_kw)
+
+    @property
+    def total_vehicle_kw(self) -> float | None:
+        """Drawn by all vehicles [kW]; None as soon as one is unknown."""
+        return total(self.vehicle_kw)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MeasuredInterval:
+    """Energy of one interval of one site, as far as it is known."""
+
+    site_id: str
+    """The site."""
+    start_at: datetime
+    """Start of the interval (aware UTC)."""
+    hours: float
+    """Its length [h]."""
+    import_kwh: float | None
+    """Drawn from the grid [kWh]."""
+    export_kwh: float | None
+    """Fed into the grid [kWh]."""
+    load_kwh: float | None
+    """Household load without storage and vehicle [kWh]."""
+    pv_kwh: float | None
+    """Solar energy delivered [kWh]."""
+    charged_kwh: float | None
+    """Drawn by batteries [kWh]."""
+    discharged_kwh: float | None
+    """Given by batteries [kWh]."""
+    vehicle_kwh: float | None
+    """Drawn by vehicles [kWh]."""
+    stored_kwh: float | None
+    """Energy in the batteries at the end of the interval [kWh]."""
+    quality: Quality
+    """`good` from counters or a full set of samples, `estimated` where something had to be filled in."""
+    curtailed: bool = False
+    """Whether solar power was held back on command, so that it says nothing about the sun."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VehicleState:
+    """A vehicle at its charger."""
+
+    plugged_in: bool | None
+    """Whether it is there; None when the charger does not say."""
+    arrived_at: datetime | None
+    """Start of the running session."""
+    session_kwh: float | None
+    """Drawn in the running session so far [kWh]."""
+    wished_kwh: float
+    """Energy the session should bring in all [kWh drawn]."""
+    ready_at: datetime | None
+    """When it should be there (aware UTC)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SiteState:
+    """What one site is doing now, with how far it can be trusted."""
+
+    site_id: str
+    """The site."""
+    at: datetime
+    """The instant it holds for (aware UTC)."""
+    powers: SitePowers
+    """Present powers."""
+    stored_kwh: Mapping[str, float]
+    """Energy per battery [kWh]; a battery whose state is unknown is not in it."""
+    vehicles: Mapping[str, VehicleState]
+    """By vehicle asset."""
+    quality: Quality
+    """`good`; `estimated` when something was carried over; `bad` when the plan cannot rest on it."""
+    missing: tuple[str, ...] = ()
+    """What is unknown, e.g. `meter.net_import_kw`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CarriedState:
+    """What one site's previous cycle leaves for the next estimate."""
+
+    stored_kwh: Mapping[str, float] = field(default_factory=dict)
+    """Last known energy per battery [kWh]."""
+    stored_at: datetime | None = None
+    """When it was known."""
+    sessions: Mapping[str, VehicleState] = field(default_factory=dict)
+    """Last known vehicle states."""
+
+
+STORED_MAX_AGE = timedelta(minutes=30)
+"""A state of charge older than this is unknown, not old."""
+
+
+def total(parts: Mapping[str, float | None]) -> float | None:
+    """Return the sum; None as soon as one part is unknown."""
+    known = [part for part in parts.values() if part is not None]
+    return sum(known) if len(known) == len(parts) else None
+
+
+def site_powers(site: Site, reading: SiteReading) -> SitePowers:
+    """Return present powers of one site from one reading; what cannot be derived is None."""
+    net_import_kw = reading.usable(site.grid_meter, "net_import_kw")
+    drawn_kw = {
+        name: reading.usable(
+            name, "vehicle_net_consumption_kw" if device.role is Role.CHARGER else "net_consumption_kw"
+        )
+        for name, device in site.devices.items()
+        if device.role is not Role.GRID_METER
+    }
+    others_kw = total(drawn_kw)
+    return SitePowers(
+        net_import_kw=net_import_kw,
+        load_kw=None if net_import_kw is None or others_kw is None else net_import_kw - others_kw,
+        pv_kw={pv.name: reading.usable(pv.device, "pv_kw") for pv in site.pvs},
+        battery_kw={b.name: reading.usable(b.device, "battery_net_consumption_kw") for b in site.batteries},
+        vehicle_kw={v.name: reading.usable(v.device, "vehicle_net_consumption_kw") for v in site.vehicles},
+    )
+
+
+def estimate_states(
+    sites: tuple[Site, ...], snapshot: Snapshot, carried: Mapping[str, CarriedState]
+) -> tuple[SiteState, ...]:
+    """Return the state of each site of the batch, in order."""
+    return tuple(
+        estimate_state(site, reading, carried.get(site.id, CarriedState()), at=snapshot.at)
+        for site, reading in zip(sites, snapshot.sites, strict=True)
+    )
+
+
+def estimate_state(site: Site, reading: SiteReading, carried: CarriedState, *, at: datetime) -> SiteState:
+    """Return what one site is doing now.
+
+    A state of charge that is missing is carried over for `STORED_MAX_AGE` and marked; after that it is unknown, and
+    whoever steers the battery must do without it.
+    """
+    powers = site_powers(site, reading)
+    stored_kwh: dict[str, float] = {}
+    missing = [f"{site.grid_meter}.net_import_kw"] if powers.net_import_kw is None else []
+    estimated = powers.load_kw is None
+    for battery in site.batteries:
+        frac = reading.usable(battery.device, "stored_frac")
+        if frac is not None:
+            stored_kwh[battery.name] = frac * battery.capacity_kwh
+            continue
+        missing.append(f"{battery.device}.stored_frac")
+        fresh = carried.stored_at is not None and at - carried.stored_at <= STORED_MAX_AGE
+        if fresh and battery.name in carried.stored_kwh:
+            stored_kwh[battery.name] = carried.stored_kwh[battery.name]
+            estimated = True
+    vehicles = {
+        vehicle.name: vehicle_state(site, vehicle.name, reading, carried.sessions.get(vehicle.name), at=at)
+        for vehicle in site.vehicles
+    }
+    unsure = len(stored_kwh) < len(site.batteries)
+    quality = Quality.BAD if unsure else Quality.ESTIMATED if estimated else Quality.GOOD
+    return SiteState(
+        site_id=site.id,
+        at=at,
+        powers=powers,
+        stored_kwh=stored_kwh,
+        vehicles=vehicles,
+        quality=quality,
+        missing=tuple(missing),
+    )
