@@ -1,0 +1,355 @@
+"""What a dispatch is asked: a site, its assets, its prices, its wishes. Frozen and validated, nothing derived.
+
+Signs: every power is non-negative and named by its direction. Time: `hours` gives the length of each of the T
+intervals, so a 23-hour day, a 100-interval day or a horizon with coarse tail are ordinary. Energies stand at the
+T + 1 fence posts.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from optimizer.arrays import Check, FloatArray, InvalidProblem, Series, as_series, freeze
+
+if TYPE_CHECKING:
+    from optimizer.audit import Finding
+    from optimizer.formulation.builder import SiteModel, Values
+    from optimizer.solution import AssetSchedule
+
+__all__ = [
+    "Asset",
+    "CapacityLimit",
+    "ChangeCost",
+    "DemandCharge",
+    "DemandResponse",
+    "DispatchProblem",
+    "GridConnection",
+    "InvalidProblem",
+    "Prices",
+    "ProgressiveTariff",
+    "TariffBlock",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class GridConnection:
+    """The connection of the site to the public grid."""
+
+    import_limit_kw: Series = np.inf
+    """Contracted import limit [kW], scalar or (T,): kept before every other wish, but it bends before load is cut."""
+    export_limit_kw: Series = np.inf
+    """Contracted export limit [kW], scalar or (T,); 0 forbids export."""
+    import_rating_kw: Series = np.inf
+    """What fuse and cable carry [kW]: physics, never exceeded. 0 where the site is islanded."""
+    export_rating_kw: Series = np.inf
+    """What fuse and cable carry outwards [kW]: physics, never exceeded. 0 where the site is islanded."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "import_limit_kw", "export_limit_kw", "import_rating_kw", "export_rating_kw")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Prices:
+    """Prices of energy at the grid connection; negative ones are ordinary."""
+
+    import_per_kwh: Series
+    """Price of imported energy [currency/kWh], scalar or (T,)."""
+    export_per_kwh: Series = 0.0
+    """Reward for exported energy [currency/kWh], scalar or (T,)."""
+    co2_kg_per_kwh: Series = 0.0
+    """Carbon intensity of imported energy [kg/kWh], scalar or (T,)."""
+    co2_per_kg: float = 0.0
+    """Price the site puts on carbon [currency/kg]."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "import_per_kwh", "export_per_kwh", "co2_kg_per_kwh", "co2_per_kg")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TariffBlock:
+    """One step of a progressive tariff."""
+
+    up_to_kwh: float
+    """Import of the billing period at which the block ends [kWh]; inf for the last."""
+    price_per_kwh: float
+    """Price inside the block [currency/kWh], on top of `Prices.import_per_kwh`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ProgressiveTariff:
+    """Blocks of rising price over the import of one billing period (the Korean residential tariff has three)."""
+
+    name: str
+    """Name in the cost report."""
+    blocks: tuple[TariffBlock, ...]
+    """Blocks in order; prices must not fall, which keeps the tariff convex and the model linear."""
+    used_kwh: float = 0.0
+    """Imported in this billing period before the horizon starts [kWh]."""
+    applies: Series = 1.0
+    """1 where the interval belongs to this billing period, else 0; scalar or (T,)."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "used_kwh", "applies")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class DemandCharge:
+    """A charge on the highest metered import of the billing period; several may stand side by side."""
+
+    name: str
+    """Name in the cost report."""
+    price_per_kw: float
+    """Price of each kW of billed demand above `floor_kw` [currency/kW]."""
+    applies: Series = 1.0
+    """1 where the interval counts, else 0; scalar or (T,)."""
+    floor_kw: float = 0.0
+    """Demand that will be billed whatever happens now [kW]: the running peak, or a ratchet on former months."""
+    meter_intervals: int = 1
+    """Model intervals to one demand-meter interval (3 for 15-minute demand on a 5-minute plan)."""
+    open_kwh: float = 0.0
+    """Imported in the demand-meter interval that is already running [kWh]."""
+    open_h: float = 0.0
+    """Hours of the running demand-meter interval that are already over [h]."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "price_per_kw", "applies", "floor_kw", "open_kwh", "open_h")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class DemandResponse:
+    """A reward for importing less than a baseline during an event."""
+
+    name: str
+    """Event id in the cost report."""
+    baseline_kw: Series
+    """Baseline of net import [kW], scalar or (T,)."""
+    during: Series
+    """1 where the event runs, else 0, (T,)."""
+    reward_per_kwh: float
+    """Reward per verified kWh of reduction [currency/kWh]."""
+    cap_kwh: float = np.inf
+    """Reduction that is rewarded at most [kWh]."""
+    committed_kwh: float = 0.0
+    """Reduction the site has promised [kWh]."""
+    penalty_per_kwh: float = 0.0
+    """Price of each promised kWh that is missing [currency/kWh]."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "baseline_kw", "during", "reward_per_kwh", "cap_kwh", "committed_kwh", "penalty_per_kwh")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class CapacityLimit:
+    """A limit somebody sends for a while (grid operator, OpenADR capacity limit): soft, on its own rung."""
+
+    name: str
+    """Event id in the report."""
+    import_limit_kw: Series = np.inf
+    """Import limit [kW], scalar or (T,); inf where the event does not run."""
+    export_limit_kw: Series = np.inf
+    """Export limit [kW], scalar or (T,); inf where the event does not run."""
+    price_per_kwh: float | None = None
+    """Price of each kWh above it [currency/kWh]; None takes the ladder's `event_limit`."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "import_limit_kw", "export_limit_kw")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ChangeCost:
+    """What it costs to leave the previous plan of an asset, so that plans do not flap."""
+
+    asset: str
+    """Name of the asset."""
+    net_consumption_kw: FloatArray
+    """The previous plan, + drawn from the site bus [kW], (T,)."""
+    price_per_kwh: Series
+    """Price of each kWh that differs [currency/kWh], scalar or (T,); 0 where the old plan says nothing."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "net_consumption_kw", "price_per_kwh")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Asset(ABC):
+    """Something on the site that the dispatch knows. One module per asset holds all of it.
+
+    Subclasses say what shape they have (what must be equal for two sites to share a compiled template), write
+    their equations, give their numbers, read their schedule back and check it.
+    """
+
+    name: str
+    """Unique on the site; appears in every report."""
+
+    @abstractmethod
+    def validate(self, check: Check) -> None:
+        """Raise `InvalidProblem` for values that cannot be."""
+
+    @abstractmethod
+    def shape(self, problem: DispatchProblem) -> Hashable:
+        """What decides the structure of the equations; numbers do not belong here."""
+
+    @classmethod
+    @abstractmethod
+    def formulate(cls, site: SiteModel, key: str, shape: Hashable) -> None:
+        """Declare variables and add the equations of this asset to the site's model."""
+
+    @abstractmethod
+    def parameters(self, problem: DispatchProblem) -> Mapping[str, Series]:
+        """The numbers the equations of `formulate` name."""
+
+    @abstractmethod
+    def read(self, problem: DispatchProblem, values: Values) -> AssetSchedule:
+        """The schedule inside a solution."""
+
+    @abstractmethod
+    def audit(self, problem: DispatchProblem, schedule: AssetSchedule) -> Iterator[Finding]:
+        """Recompute the asset from its schedule in plain numpy; yield what does not hold."""
+
+
+AnyAsset = TypeVar("AnyAsset", bound=Asset)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class DispatchProblem:
+    """One site over one horizon.
+
+    Raises
+    ------
+    InvalidProblem
+        For any value that cannot be; names site, asset, field, value and remedy.
+    """
+
+    site_id: str
+    """Site the problem belongs to; only for reports and errors."""
+    hours: FloatArray
+    """Length of each interval [h], (T,); may differ within the horizon."""
+    load_kw: FloatArray
+    """Demand that is served whatever the price [kW], (T,); negative where it hides generation."""
+    prices: Prices
+    """Prices at the connection."""
+    grid: GridConnection = field(default_factory=GridConnection)
+    """Limits of the connection."""
+    assets: tuple[Asset, ...] = ()
+    """Everything that can be planned, in any order, names unique."""
+    tariffs: tuple[ProgressiveTariff, ...] = ()
+    """Progressive tariffs, one per billing period the horizon touches."""
+    demand_charges: tuple[DemandCharge, ...] = ()
+    """Demand charges."""
+    demand_responses: tuple[DemandResponse, ...] = ()
+    """Demand-response events with a reward."""
+    capacity_limits: tuple[CapacityLimit, ...] = ()
+    """Capacity-limit events."""
+    change_costs: tuple[ChangeCost, ...] = ()
+    """Costs of leaving the previous plan."""
+    money_gap: float | None = None
+    """Absolute gap at which a mixed-integer solve may stop [currency]; None: 1e-3 kWh at the price scale."""
+    time_limit_s: float = 10.0
+    """Time box of one solve [s]."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "hours", "load_kw")
+        check = Check(self.site_id, None, 0)
+        for name in ("hours", "load_kw"):
+            value = getattr(self, name)
+            if not isinstance(value, np.ndarray) or value.ndim != 1 or value.size == 0:
+                check.refuse(name, value, "give a one-dimensional array with one value per interval")
+        check.intervals = self.intervals
+        self._validate_site(check)
+        names = set()
+        for asset in self.assets:
+            if asset.name in names:
+                check.refuse("assets", asset.name, "two assets carry this name")
+            names.add(asset.name)
+            asset.validate(Check(self.site_id, asset.name, self.intervals))
+        for change in self.change_costs:
+            if change.asset not in names:
+                check.refuse("change_costs", change.asset, "no asset carries this name")
+
+    def _validate_site(self, check: Check) -> None:
+        check.number("hours", self.hours, above=0.0)
+        check.number("load_kw", self.load_kw)
+        for owner, fields in (
+            (self.grid, ("import_limit_kw", "export_limit_kw", "import_rating_kw", "export_rating_kw")),
+            *((event, ("import_limit_kw", "export_limit_kw")) for event in self.capacity_limits),
+        ):
+            for name in fields:
+                check.number(name, getattr(owner, name), least=0.0, endless=True)
+        check.number("import_per_kwh", self.prices.import_per_kwh)
+        check.number("export_per_kwh", self.prices.export_per_kwh)
+        check.number("co2_kg_per_kwh", self.prices.co2_kg_per_kwh)
+        check.number("co2_per_kg", self.prices.co2_per_kg)
+        for tariff in self.tariffs:
+            check.number(f"{tariff.name}.used_kwh", tariff.used_kwh, least=0.0)
+            check.number(f"{tariff.name}.applies", tariff.applies, least=0.0, most=1.0)
+            prices = [block.price_per_kwh for block in tariff.blocks]
+            ends = [block.up_to_kwh for block in tariff.blocks]
+            if not prices or prices != sorted(prices) or ends != sorted(ends) or ends[-1] != np.inf:
+                check.refuse(
+                    f"{tariff.name}.blocks", ends, "prices must not fall, ends must rise, the last is inf"
+                )
+        for charge in self.demand_charges:
+            for name in ("price_per_kw", "floor_kw", "open_kwh", "open_h"):
+                check.number(f"{charge.name}.{name}", getattr(charge, name), least=0.0)
+            check.number(f"{charge.name}.applies", charge.applies, least=0.0, most=1.0)
+            if charge.meter_intervals < 1:
+                check.refuse(f"{charge.name}.meter_intervals", charge.meter_intervals, "must be at least 1")
+        for event in self.demand_responses:
+            check.number(f"{event.name}.baseline_kw", event.baseline_kw)
+            check.number(f"{event.name}.during", event.during, least=0.0, most=1.0)
+            for name in ("reward_per_kwh", "committed_kwh", "penalty_per_kwh"):
+                check.number(f"{event.name}.{name}", getattr(event, name), least=0.0)
+            check.number(f"{event.name}.cap_kwh", event.cap_kwh, least=0.0, endless=True)
+        for change in self.change_costs:
+            check.number(f"{change.asset}.net_consumption_kw", change.net_consumption_kw)
+            check.number(f"{change.asset}.price_per_kwh", change.price_per_kwh, least=0.0)
+        if self.money_gap is not None:
+            check.number("money_gap", self.money_gap, least=0.0)
+        check.number("time_limit_s", self.time_limit_s, above=0.0)
+
+    @property
+    def intervals(self) -> int:
+        """Number of intervals T."""
+        return int(self.hours.size)
+
+    @property
+    def price_scale(self) -> float:
+        """Largest absolute price per kWh the site can see [currency/kWh]; 1 where everything is free."""
+        prices = self.prices
+        scale = (
+            max(
+                float(np.max(np.abs(prices.import_per_kwh))),
+                float(np.max(np.abs(prices.export_per_kwh))),
+                float(np.max(np.abs(prices.co2_kg_per_kwh))) * abs(prices.co2_per_kg),
+                *(tariff.blocks[-1].price_per_kwh for tariff in self.tariffs),
+                *(event.reward_per_kwh for event in self.demand_responses),
+            )
+            if self.tariffs or self.demand_responses
+            else max(
+                float(np.max(np.abs(prices.import_per_kwh))),
+                float(np.max(np.abs(prices.export_per_kwh))),
+                float(np.max(np.abs(prices.co2_kg_per_kwh))) * abs(prices.co2_per_kg),
+            )
+        )
+        return scale or 1.0
+
+    def of(self, kind: type[AnyAsset]) -> tuple[AnyAsset, ...]:
+        """The site's assets of one kind."""
+        return tuple(asset for asset in self.assets if isinstance(asset, kind))
+
+    def asset(self, name: str) -> Asset:
+        """The asset with this name; `KeyError` if there is none."""
+        for asset in self.assets:
+            if asset.name == name:
+                return asset
+        raise KeyError(name)
+
+
+def per_interval(value: Series | None, intervals: int) -> FloatArray:
+    """The series as an array of shape (T,)."""
+    return np.broadcast_to(np.asarray(as_series(value), dtype=np.float64), (intervals,))
