@@ -5,7 +5,6 @@ Floats survive the round trip bit for bit (shortest repr); NaN in an array is wr
 """
 
 import zlib
-from functools import cache
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
@@ -44,10 +43,14 @@ IntArray = Annotated[
 ]
 
 
-@cache
-def adapter(kind: type[Value]) -> TypeAdapter[Value]:
-    """Return the (cached) reader and writer for a dataclass."""
-    return TypeAdapter(kind)
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
+
+
+def adapter(kind: Any) -> TypeAdapter[Any]:
+    """Return the reader and writer for a dataclass; made once per type, as that takes milliseconds."""
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
 
 
 def to_json(value: object) -> bytes:
@@ -57,7 +60,8 @@ def to_json(value: object) -> bytes:
 
 def from_json(kind: type[Value], data: bytes | str) -> Value:
     """Rebuild a dataclass from `to_json` bytes; raises `pydantic.ValidationError` when it does not fit."""
-    return adapter(kind).validate_json(data)
+    value: Value = adapter(kind).validate_json(data)
+    return value
 
 
 def pack(value: object) -> bytes:

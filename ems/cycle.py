@@ -39,5 +39,9 @@ class CycleRecord:
     """The intervals that had ended, in energy and money."""
     edges: tuple[Edge, ...]
     """What changed."""
+    missed: int
+    """Planning instants since the previous record at which no cycle ran."""
+    overlapped: int
+    """Planning instants since the previous record that were skipped because a cycle was still running."""
     took_ms: float
     """Wall time of the whole cycle [ms]."""

@@ -5,11 +5,12 @@ It is unknown as soon as one of them is.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from ems.readings import Quality, SiteReading, Snapshot
-from ems.site import Role, Site
+from ems.site import Role, Site, VehicleAsset
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,7 +185,7 @@ def estimate_state(site: Site, reading: SiteReading, carried: CarriedState, *, a
             stored_kwh[battery.name] = carried.stored_kwh[battery.name]
             estimated = True
     vehicles = {
-        vehicle.name: vehicle_state(site, vehicle.name, reading, carried.sessions.get(vehicle.name), at=at)
+        vehicle.name: _vehicle_state(site, vehicle, reading, carried.sessions.get(vehicle.name), at=at)
         for vehicle in site.vehicles
     }
     unsure = len(stored_kwh) < len(site.batteries)
@@ -198,3 +199,40 @@ def estimate_state(site: Site, reading: SiteReading, carried: CarriedState, *, a
         quality=quality,
         missing=tuple(missing),
     )
+
+
+def _vehicle_state(
+    site: Site, vehicle: VehicleAsset, reading: SiteReading, carried: VehicleState | None, *, at: datetime
+) -> VehicleState:
+    """Follow a session: it begins when the charger first says so, and keeps its arrival and wish until it ends."""
+    plugged = reading.usable(vehicle.device, "plugged_in")
+    session_kwh = reading.usable(vehicle.device, "session_kwh")
+    if plugged is None and carried is not None:
+        return replace(carried, plugged_in=None)
+    if not plugged:
+        return VehicleState(
+            plugged_in=None if plugged is None else False,
+            arrived_at=None,
+            session_kwh=None,
+            wished_kwh=vehicle.wished_kwh,
+            ready_at=None,
+        )
+    if carried is not None and carried.plugged_in is not False and carried.arrived_at is not None:
+        return replace(carried, plugged_in=True, session_kwh=session_kwh)
+    return VehicleState(
+        plugged_in=True,
+        arrived_at=at,
+        session_kwh=session_kwh,
+        wished_kwh=vehicle.wished_kwh,
+        ready_at=_next_local(at, vehicle.ready_by_local, site.time_zone),
+    )
+
+
+def _next_local(at: datetime, clock_time: str, zone: str) -> datetime:
+    """Return the first instant after `at` at which the local clock shows `clock_time`."""
+    hour, minute = (int(part) for part in clock_time.split(":"))
+    local = at.astimezone(ZoneInfo(zone))
+    ready = local.replace(hour=hour, minute=minute, second=0, microsecond=0, fold=0)
+    if ready <= local:
+        ready += timedelta(days=1)
+    return ready.astimezone(UTC)
