@@ -1,0 +1,336 @@
+"""Files and environment to values. The only reader of either: site files, price series, settings.
+
+A site file holds one site, or `defaults` and a list of `sites` whose entries override them key by key. `${NAME}` in any
+text is replaced from the environment, so that secrets stay out of files.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from ems.errors import ConfigError, DataError, Mistake
+from ems.recorded import read_price_series
+from ems.site import BatteryAsset, DeviceRef, PvAsset, Site, VehicleAsset
+from ems.tariffs import PriceSeries, SeriesRate
+from ems.yaml_reader import Document, read_yaml
+from ems.yaml_reader import Path as KeyPath
+
+_SITE: TypeAdapter[Site] = TypeAdapter(Site)
+_VARIABLE = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)\}")
+_REMEDIES: Mapping[str, str] = {
+    "endpoint": "write tcp://host:port, tls://host:port, rtu+tcp://host:port or rtu:///dev/ttyUSB0?baud=9600",
+    "id": "use small letters, digits and hyphens, e.g. home-01",
+    "currency": "use the ISO 4217 code, e.g. KRW",
+    "country": "use the ISO 3166 code, e.g. KR",
+    "from_local": 'quote the local time, e.g. "16:00"',
+    "to_local": 'quote the local time, e.g. "21:00"; "00:00" is the end of the day',
+    "ready_by_local": 'quote the local time, e.g. "07:00"',
+}
+
+
+def load_sites(
+    path: Path, *, known_drivers: Collection[str], environment: Mapping[str, str] | None = None
+) -> tuple[Site, ...]:
+    """Read a site file.
+
+    Parameters
+    ----------
+    path
+        The YAML file.
+    known_drivers
+        Every value `devices.*.driver` may take.
+    environment
+        Where `${NAME}` is looked up; the process environment unless given.
+
+    Raises
+    ------
+    ConfigError
+        With every mistake found, not only the first.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(
+            [_plain(path, "", f"cannot be read: {reason}", "give the path of a readable site file")]
+        ) from error
+    document = read_yaml(text, file=str(path))
+    mistakes: list[Mistake] = []
+    expanded = _expanded(
+        document.data, os.environ if environment is None else environment, (), path, document, mistakes
+    )
+    sites = [
+        site
+        for entry, at in _entries(expanded, path, document, mistakes)
+        if (site := _site(entry, at, path, document, mistakes)) is not None
+    ]
+    mistakes += _contradictions(sites, path, known_drivers)
+    if mistakes:
+        raise ConfigError(mistakes)
+    return tuple(sites)
+
+
+def load_price_series(site: Site, base: Path) -> dict[str, PriceSeries]:
+    """Read the price files a site's tariff names, by file name as written; raises DataError."""
+    rates = (site.tariff.buy, site.tariff.sell)
+    return {
+        rate.file: read_price_series(base / rate.file, rate.column)
+        for rate in rates
+        if isinstance(rate, SeriesRate)
+    }
+
+
+def site_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a site file, for editors."""
+    schema = _SITE.json_schema()
+    definitions = schema.pop("$defs")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Site file",
+        "oneOf": [
+            {"$ref": "#/$defs/Site"},
+            {
+                "type": "object",
+                "required": ["sites"],
+                "additionalProperties": False,
+                "properties": {
+                    "defaults": {
+                        "type": "object",
+                        "description": "Keys every site shares unless it says otherwise.",
+                    },
+                    "sites": {"type": "array", "minItems": 1, "items": {"type": "object"}},
+                },
+            },
+        ],
+        "$defs": {**definitions, "Site": schema},
+    }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Entry:
+    """Where a site stands in its file."""
+
+    prefix: KeyPath
+    """Path of the entry; empty when the file is the site."""
+
+    def path(self, loc: KeyPath, document: Document) -> KeyPath:
+        """Return the path a person finds the key at: in the entry, or in the defaults it came from."""
+        own = (*self.prefix, *loc)
+        if not self.prefix or own in document.lines:
+            return own
+        shared = ("defaults", *loc)
+        return shared if shared in document.lines else own
+
+
+def _entries(
+    data: Any, path: Path, document: Document, mistakes: list[Mistake]
+) -> Iterator[tuple[dict[str, Any], _Entry]]:
+    if not isinstance(data, dict):
+        mistakes.append(
+            _plain(path, "", "the file is not a mapping of keys", "see deploy/sites for examples")
+        )
+        return
+    if "sites" not in data:
+        yield data, _Entry(prefix=())
+        return
+    for key in sorted(set(data) - {"sites", "defaults"}):
+        mistakes.append(
+            _named(
+                path, document, (key,), data[key], "unknown key beside `sites`", "move it under `defaults`"
+            )
+        )
+    defaults = data.get("defaults", {})
+    if not isinstance(defaults, dict):
+        mistakes.append(
+            _named(path, document, ("defaults",), defaults, "not a mapping", "write keys below it")
+        )
+        defaults = {}
+    sites = data["sites"]
+    if not isinstance(sites, list) or not sites:
+        mistakes.append(
+            _named(path, document, ("sites",), sites, "not a list of sites", "write `- id: ...` entries")
+        )
+        return
+    for index, entry in enumerate(sites):
+        if isinstance(entry, dict):
+            yield _merged(defaults, entry), _Entry(prefix=("sites", index))
+        else:
+            mistakes.append(
+                _named(path, document, ("sites", index), entry, "not a mapping", "write `id: ...`")
+            )
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Lay `over` on `base`, key by key; lists are replaced whole."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _expanded(
+    value: Any,
+    environment: Mapping[str, str],
+    at: KeyPath,
+    path: Path,
+    document: Document,
+    mistakes: list[Mistake],
+) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: _expanded(item, environment, (*at, key), path, document, mistakes)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [
+            _expanded(item, environment, (*at, i), path, document, mistakes) for i, item in enumerate(value)
+        ]
+    if not isinstance(value, str):
+        return value
+    for name in sorted(set(_VARIABLE.findall(value)) - set(environment)):
+        mistakes.append(
+            _named(path, document, at, value, f"environment variable {name} is not set", f"export {name}=...")
+        )
+    return _VARIABLE.sub(lambda found: environment.get(found[1], found[0]), value)
+
+
+def _site(
+    entry: dict[str, Any], at: _Entry, path: Path, document: Document, mistakes: list[Mistake]
+) -> Site | None:
+    try:
+        return _SITE.validate_python(entry)
+    except ValidationError as error:
+        mistakes.extend(
+            _mistake(found, entry, at, path, document) for found in error.errors(include_url=False)
+        )
+        return None
+
+
+def _mistake(
+    error: ErrorDetails, entry: dict[str, Any], at: _Entry, path: Path, document: Document
+) -> Mistake:
+    loc = _written_path(error["loc"], entry)
+    key = str(loc[-1]) if loc else ""
+    where = at.path(loc, document)
+    problem = error["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    value = "" if error["type"] == "missing" else _shown(error["input"])
+    remedy = "correct it"
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "missing":
+            problem, remedy = "the key is missing", f"add `{key}`"
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            close = difflib.get_close_matches(key, _known_keys(), n=1)
+            problem = "unknown key"
+            remedy = f"did you mean `{close[0]}`? otherwise remove it" if close else "remove it"
+        case "union_tag_not_found":
+            problem, remedy = (
+                "the key `kind` is missing",
+                f"add `kind`, one of {context.get('discriminator', '')}",
+            )
+        case "union_tag_invalid":
+            problem, remedy = (
+                f"unknown kind {context.get('tag')!r}",
+                f"use one of {context.get('expected_tags')}",
+            )
+        case "literal_error" | "enum":
+            problem, remedy = "not an allowed value", f"use one of {context.get('expected')}"
+        case "string_pattern_mismatch":
+            problem, remedy = "not in the expected form", f"it must match {context.get('pattern')}"
+        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
+            problem, remedy = "out of range", problem[0].lower() + problem[1:]
+        case "value_error":
+            remedy = "make the parts agree"
+        case _:
+            remedy = problem[0].lower() + problem[1:]
+            problem = "wrong kind of value"
+    return _named(path, document, where, value, problem, _REMEDIES.get(key, remedy) if loc else remedy)
+
+
+def _written_path(loc: tuple[int | str, ...], entry: Any) -> KeyPath:
+    """Drop the parts of pydantic's path that name a form of a union, not a key of the file."""
+    written: list[str | int] = []
+    here: Any = entry
+    for position, part in enumerate(loc):
+        last = position == len(loc) - 1
+        if isinstance(here, dict) and part not in here and not last:
+            continue
+        written.append(part)
+        try:
+            here = here[part]
+        except (KeyError, IndexError, TypeError):
+            here = None
+    return tuple(written)
+
+
+def _known_keys() -> list[str]:
+    types = (Site, DeviceRef, PvAsset, BatteryAsset, VehicleAsset)
+    nested = _SITE.json_schema()["$defs"].values()
+    return sorted(
+        {key for schema in nested for key in schema.get("properties", {})} | set().union(*map(_fields, types))
+    )
+
+
+def _fields(kind: type) -> set[str]:
+    return {name for name in kind.__annotations__ if not name.startswith("_")}
+
+
+def _contradictions(sites: list[Site], path: Path, known_drivers: Collection[str]) -> Iterator[Mistake]:
+    ids = [site.id for site in sites]
+    for twice in sorted({site_id for site_id in ids if ids.count(site_id) > 1}):
+        yield _plain(path, f"id = {twice}", "two sites have this id", "give each its own")
+    for site in sites:
+        for name, device in site.devices.items():
+            if device.driver not in known_drivers:
+                close = (
+                    difflib.get_close_matches(device.driver, list(known_drivers), n=3)
+                    or sorted(known_drivers)[:6]
+                )
+                key = f"{site.id}: devices.{name}.driver = {device.driver}"
+                yield _plain(path, key, "no such driver", f"use one of {', '.join(close)} ...")
+        for rate in (site.tariff.buy, site.tariff.sell):
+            if isinstance(rate, SeriesRate):
+                try:
+                    read_price_series(path.parent / rate.file, rate.column)
+                except DataError as error:
+                    yield _plain(
+                        path, f"{site.id}: tariff file = {rate.file}", str(error), "mend the price file"
+                    )
+
+
+def _named(path: Path, document: Document, where: KeyPath, value: Any, problem: str, remedy: str) -> Mistake:
+    dotted = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).lstrip(".")
+    shown = value if isinstance(value, str) else _shown(value)
+    return Mistake(
+        file=f"{path}:{document.line(where)}",
+        key=dotted or "(file)",
+        value=shown,
+        problem=problem,
+        remedy=remedy,
+    )
+
+
+def _plain(path: Path, key: str, problem: str, remedy: str) -> Mistake:
+    return Mistake(file=str(path), key=key or "(file)", value="", problem=problem, remedy=remedy)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def with_endpoints(site: Site, endpoints: Mapping[str, str]) -> Site:
+    """Return the site with some devices' endpoints replaced."""
+    devices = {
+        name: replace(device, endpoint=endpoints.get(name, device.endpoint))
+        for name, device in site.devices.items()
+    }
+    return replace(site, devices=devices)
