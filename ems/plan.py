@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+import numpy as np
+
 from ems.codec import FloatArray, IntArray
+from ems.outlook import SiteOutlook
+from ems.site import BatteryAsset, Site
 
 
 class PlanSource(StrEnum):
@@ -101,8 +105,10 @@ class Plan:
     """Load it was made for [kW], shape (T,)."""
     pv_kw: Mapping[str, FloatArray]
     """Solar power used, by PV asset [kW], shape (T,) each."""
+    inverter_kw: Mapping[str, FloatArray]
+    """AC output per hybrid inverter, by device [kW], shape (T,) each, giving +."""
     batteries: Mapping[str, BatteryPlan]
-    """By battery."""
+    """By battery; powers of a battery behind a hybrid inverter are on its DC side."""
     vehicle_kw: Mapping[str, FloatArray]
     """Drawn by vehicles [kW], shape (T,) each, >= 0."""
     cost: Mapping[str, float]
@@ -129,6 +135,90 @@ class Plan:
         index = int((at.timestamp() - int(self.starts_s[0])) // self.step_s)
         return index if 0 <= index < len(self.starts_s) else None
 
+    def reason_at(self, asset: str, at: datetime) -> Reason | None:
+        """Return why an asset does what it does at `at`, or None when there is nothing to say."""
+        begun = [reason for reason in self.reasons if reason.asset == asset and reason.start_at <= at]
+        return begun[-1] if begun else None
+
     def usable_at(self, at: datetime) -> bool:
         """Tell whether it may still be acted on."""
         return self.issued_at <= at < self.valid_until and self.index_at(at) is not None
+
+
+def rule_plan(
+    site: Site,
+    outlook: SiteOutlook,
+    *,
+    starts_s: IntArray,
+    step_s: int,
+    issued_at: datetime,
+    valid_until: datetime,
+    stored_kwh: Mapping[str, float],
+    cause: str,
+) -> Plan:
+    """Plan by rule: store every surplus, serve every deficit, charge a vehicle at once.
+
+    This is also what an inverter does in its own mode, so a site on this rung is given back to its devices. A battery
+    whose state is unknown is left out: it neither helps nor hurts the plan.
+    """
+    hours = step_s / 3600.0
+    horizon = len(starts_s)
+    load_kw = outlook.load.mean_kw
+    pv_kw = {name: band.mean_kw for name, band in outlook.pv.items()}
+    net_kw = load_kw - sum(pv_kw.values(), np.zeros(horizon))
+    batteries = {}
+    for battery in site.batteries:
+        if battery.name not in stored_kwh:
+            continue
+        planned = _self_consumption(battery, net_kw, hours, stored_kwh[battery.name])
+        net_kw = net_kw + planned.charge_kw - planned.discharge_kw
+        batteries[battery.name] = planned
+    return Plan(
+        site_id=site.id,
+        issued_at=issued_at,
+        valid_until=valid_until,
+        source=PlanSource.RULE,
+        cause=cause,
+        starts_s=starts_s,
+        step_s=step_s,
+        import_kw=np.maximum(net_kw, 0.0),
+        export_kw=np.maximum(-net_kw, 0.0),
+        load_kw=load_kw,
+        pv_kw=pv_kw,
+        inverter_kw={},
+        batteries=batteries,
+        vehicle_kw={},
+        cost={
+            "import": float(np.sum(np.maximum(net_kw, 0.0) * outlook.buy_per_kwh) * hours),
+            "export": -float(np.sum(np.maximum(-net_kw, 0.0) * outlook.sell_per_kwh) * hours),
+        },
+        marginal_per_kwh=outlook.buy_per_kwh,
+        reasons=tuple(
+            Reason(asset=battery.name, start_at=issued_at, action=Action.HOLD, code="rule")
+            for battery in site.batteries
+        ),
+        unmet=(),
+        solve_ms=0.0,
+    )
+
+
+def _self_consumption(
+    battery: BatteryAsset, net_kw: FloatArray, hours: float, stored_kwh: float
+) -> BatteryPlan:
+    """Follow the surplus or deficit `net_kw` (+ deficit) within the battery's limits, interval by interval."""
+    charge_kw, discharge_kw = np.zeros(len(net_kw)), np.zeros(len(net_kw))
+    level_kwh = np.full(len(net_kw) + 1, stored_kwh)
+    floor_kwh = battery.reserve_frac * battery.capacity_kwh
+    for t, deficit_kw in enumerate(net_kw):
+        room_kw = max(0.0, battery.capacity_kwh - level_kwh[t]) / (hours * battery.charge_eff_frac)
+        there_kw = max(0.0, level_kwh[t] - floor_kwh) * battery.discharge_eff_frac / hours
+        charge_kw[t] = min(max(0.0, -deficit_kw), battery.charge_limit_kw, room_kw)
+        discharge_kw[t] = min(max(0.0, deficit_kw), battery.discharge_limit_kw, there_kw)
+        gained_kw = charge_kw[t] * battery.charge_eff_frac - discharge_kw[t] / battery.discharge_eff_frac
+        level_kwh[t + 1] = level_kwh[t] + gained_kw * hours
+    return BatteryPlan(
+        charge_kw=charge_kw,
+        discharge_kw=discharge_kw,
+        stored_kwh=level_kwh,
+        value_per_kwh=np.zeros(len(net_kw)),
+    )

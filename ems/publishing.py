@@ -1,8 +1,15 @@
 """Setpoint: write, read back, record what came of it."""
 
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+
+from drivers import Applied, Clamped, Device, Receipt, Refused, Unverified
+from ems.errors import UnknownAsset
+from ems.setpoints import Quantity, Setpoint
+from ems.site import Site
 
 
 class DeliveryOutcome(StrEnum):
@@ -38,3 +45,70 @@ class Delivery:
     """False when the device held it already and nothing was sent."""
     detail: str
     """Why it was clamped, refused or left unverified; empty when applied."""
+
+
+async def publish(
+    devices: Mapping[tuple[str, str], Device], sites: Mapping[str, Site], setpoints: Sequence[Setpoint]
+) -> tuple[Delivery, ...]:
+    """Write setpoints to their devices, all at once, one after the other within a device.
+
+    Parameters
+    ----------
+    devices
+        By (site id, device name).
+    sites
+        By id.
+    setpoints
+        What to write.
+    """
+    by_device: dict[tuple[str, str], list[Setpoint]] = {}
+    for setpoint in setpoints:
+        asset = sites[setpoint.site_id].asset(setpoint.asset)
+        if asset is None:
+            raise UnknownAsset(f"{setpoint.site_id} has no asset {setpoint.asset!r}")
+        by_device.setdefault((setpoint.site_id, asset.device), []).append(setpoint)
+    written = await asyncio.gather(*(_write_all(devices[key], group) for key, group in by_device.items()))
+    return tuple(delivery for group in written for delivery in group)
+
+
+async def _write_all(device: Device, setpoints: Sequence[Setpoint]) -> list[Delivery]:
+    return [_delivery(setpoint, await _write(device, setpoint)) for setpoint in setpoints]
+
+
+async def _write(device: Device, setpoint: Setpoint) -> Receipt:
+    valid_s = (setpoint.valid_until - setpoint.valid_from).total_seconds()
+    match setpoint.quantity:
+        case Quantity.BATTERY_POWER:
+            return await device.write_battery_power(setpoint.value_kw or 0.0, valid_s=valid_s)
+        case Quantity.GENERATION_LIMIT:
+            return await device.limit_generation(setpoint.value_kw, valid_s=valid_s)
+        case Quantity.VEHICLE_LIMIT:
+            return await device.limit_charge(setpoint.value_kw or 0.0, valid_s=valid_s)
+        case Quantity.OWN_MODE:
+            return await device.release()
+
+
+def _delivery(setpoint: Setpoint, receipt: Receipt) -> Delivery:
+    outcome, held_kw, written, detail = _told(receipt)
+    return Delivery(
+        setpoint_id=setpoint.id,
+        site_id=setpoint.site_id,
+        asset=setpoint.asset,
+        outcome=outcome,
+        held_kw=held_kw,
+        at=receipt.at,
+        written=written,
+        detail=detail,
+    )
+
+
+def _told(receipt: Receipt) -> tuple[DeliveryOutcome, float | None, bool, str]:
+    match receipt:
+        case Applied():
+            return DeliveryOutcome.APPLIED, receipt.value, receipt.written, ""
+        case Clamped():
+            return DeliveryOutcome.CLAMPED, receipt.value, receipt.written, receipt.limit
+        case Refused():
+            return DeliveryOutcome.REFUSED, None, False, f"{receipt.rule}: {receipt.reason}"
+        case Unverified():
+            return DeliveryOutcome.UNVERIFIED, None, True, receipt.reason

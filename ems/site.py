@@ -87,6 +87,10 @@ class DeviceRef:
     """What it does here."""
     read_only: bool = False
     """Never written, whatever else says so."""
+    rated_kw: PositiveKw | None = None
+    """AC rating of an inverter [kW]; a hybrid inverter needs it, as solar and battery share it."""
+    conversion_eff_frac: Efficiency = 0.97
+    """AC energy per DC energy of a hybrid inverter, in either direction."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -196,8 +200,6 @@ class Site:
     """What there is to forecast and steer."""
     consents: Consents = field(default_factory=Consents)
     """What the household allows."""
-    inverter_rated_kw: PositiveKw | None = None
-    """AC rating of the hybrid inverter that PV and battery share [kW]; None when they do not."""
     co2_kg_per_kwh: Annotated[float, Field(ge=0, le=3)] = 0.0
     """Emission factor of imported energy [kg/kWh]; for reports."""
 
@@ -221,6 +223,11 @@ class Site:
             f"asset {asset.name!r} names device {asset.device!r}, which is not under devices"
             for asset in self.assets
             if asset.device not in self.devices
+        ]
+        problems += [
+            f"device {name!r} is a hybrid inverter and needs rated_kw"
+            for name, device in self.devices.items()
+            if device.role is Role.HYBRID_INVERTER and device.rated_kw is None
         ]
         meters = [name for name, device in self.devices.items() if device.role is Role.GRID_METER]
         if len(meters) != 1:

@@ -1,0 +1,314 @@
+"""Plan: the seam to the optimiser. Outlook and state to a problem, a solution back to a plan."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from ems.codec import FloatArray
+from ems.outlook import Outlook, SiteOutlook
+from ems.plan import Action, BatteryPlan, Plan, PlanSource, Reason, Unmet, rule_plan
+from ems.readings import Quality
+from ems.site import BatteryAsset, Role, Site, VehicleAsset
+from ems.state import SiteState, VehicleState
+from optimizer import (
+    Battery,
+    DispatchProblem,
+    DispatchSolution,
+    GridConnection,
+    HybridInverter,
+    InvalidProblem,
+    InverterSchedule,
+    Prices,
+    Pv,
+    PvSchedule,
+    StoreSchedule,
+    Vehicle,
+    Why,
+)
+from optimizer import Reason as SolverReason
+
+Solve = Callable[[Sequence[DispatchProblem]], Sequence[DispatchSolution]]
+"""Solves a batch in order; the composition root decides where it runs."""
+
+UNLIMITED_VEHICLE_KWH = 200.0
+"""Assumed room in a vehicle whose battery is unknown [kWh]; the wish, not this, ends a session."""
+SHARE_OF_RATING_SEEN = 1e-3
+"""Powers below this share of a rating are noise of the solver, not a course of action."""
+
+
+def make_plans(
+    sites: Sequence[Site],
+    states: Sequence[SiteState],
+    outlook: Outlook,
+    previous: Sequence[Plan | None],
+    *,
+    solve: Solve,
+    valid_for: timedelta,
+) -> tuple[Plan, ...]:
+    """Plan each site of the batch, stepping down the ladder of control where it must.
+
+    Parameters
+    ----------
+    sites, states, outlook.sites, previous
+        One per site, in the same order.
+    solve
+        The optimiser.
+    valid_for
+        How long a plan may be acted on.
+    """
+    problems: dict[int, DispatchProblem] = {}
+    causes: dict[int, str] = {}
+    for index, (site, state, expected) in enumerate(zip(sites, states, outlook.sites, strict=True)):
+        if state.quality is Quality.BAD:
+            causes[index] = f"unknown: {', '.join(state.missing)}"
+            continue
+        try:
+            problems[index] = to_problem(site, state, expected, outlook)
+        except InvalidProblem as error:
+            causes[index] = str(error)
+    solutions = dict(zip(problems, solve(list(problems.values())), strict=True))
+    plans = []
+    for index, site in enumerate(sites):
+        solution = solutions.get(index)
+        if solution is not None and solution.publishable:
+            plans.append(from_solution(site, solution, outlook, valid_for=valid_for))
+            continue
+        cause = causes.get(index) or _refusal(solutions[index])
+        plans.append(_step_down(site, states[index], outlook, index, previous[index], cause, valid_for))
+    return tuple(plans)
+
+
+def to_problem(site: Site, state: SiteState, expected: SiteOutlook, outlook: Outlook) -> DispatchProblem:
+    """Translate one site to the optimiser's words; the first interval takes what is measured now."""
+    horizon = len(outlook.starts_s)
+    hours = np.full(horizon, outlook.step_s / 3600.0)
+    assets: list[HybridInverter | Pv | Battery | Vehicle] = [
+        HybridInverter(
+            name=name,
+            rating_kw=device.rated_kw or 0.0,
+            to_ac_efficiency_frac=device.conversion_eff_frac,
+            to_dc_efficiency_frac=device.conversion_eff_frac,
+        )
+        for name, device in site.devices.items()
+        if device.role is Role.HYBRID_INVERTER
+    ]
+    for pv in site.pvs:
+        available_kw = _now_first(expected.pv[pv.name].mean_kw, state.powers.pv_kw.get(pv.name))
+        assets.append(
+            Pv(
+                name=pv.name,
+                available_kw=available_kw,
+                curtailable=site.consents.curtail_solar,
+                inverter=_behind(site, pv.device),
+            )
+        )
+    assets += [
+        _battery(site, battery, state.stored_kwh[battery.name], expected)
+        for battery in site.batteries
+        if site.consents.control_storage
+    ]
+    assets += [
+        session
+        for vehicle in site.vehicles
+        if (session := _session(vehicle, state.vehicles.get(vehicle.name), outlook)) is not None
+    ]
+    return DispatchProblem(
+        site_id=site.id,
+        hours=hours,
+        load_kw=_now_first(expected.load.mean_kw, state.powers.load_kw),
+        prices=Prices(
+            import_per_kwh=expected.buy_per_kwh,
+            export_per_kwh=expected.sell_per_kwh,
+            co2_kg_per_kwh=site.co2_kg_per_kwh,
+        ),
+        grid=GridConnection(
+            import_limit_kw=site.connection.import_limit_kw, export_limit_kw=site.connection.export_limit_kw
+        ),
+        assets=tuple(assets),
+    )
+
+
+def from_solution(site: Site, solution: DispatchSolution, outlook: Outlook, *, valid_for: timedelta) -> Plan:
+    """Translate an audited solution to a plan."""
+    batteries, vehicle_kw = {}, {}
+    for store in solution.schedules_of(StoreSchedule):
+        asset = site.asset(store.name)
+        if isinstance(asset, VehicleAsset):
+            vehicle_kw[store.name] = store.charge_kw
+        else:
+            batteries[store.name] = BatteryPlan(
+                charge_kw=store.charge_kw,
+                discharge_kw=store.discharge_kw,
+                stored_kwh=store.stored_kwh,
+                value_per_kwh=store.stored_value_per_kwh[1:],
+            )
+    cost: dict[str, float] = {}
+    for line in solution.costs:
+        cost[line.term] = cost.get(line.term, 0.0) + line.amount
+    issued_at = outlook.issued_at
+    return Plan(
+        site_id=site.id,
+        issued_at=issued_at,
+        valid_until=issued_at + valid_for,
+        source=PlanSource.OPTIMAL,
+        cause=None,
+        starts_s=outlook.starts_s,
+        step_s=outlook.step_s,
+        import_kw=solution.import_kw,
+        export_kw=solution.export_kw,
+        load_kw=solution.problem.load_kw,
+        pv_kw={pv.name: pv.used_kw for pv in solution.schedules_of(PvSchedule)},
+        inverter_kw={i.name: i.to_ac_kw - i.to_dc_kw for i in solution.schedules_of(InverterSchedule)},
+        batteries=batteries,
+        vehicle_kw=vehicle_kw,
+        cost=cost,
+        marginal_per_kwh=solution.bus_price_per_kwh,
+        reasons=_reasons(site, solution, batteries, outlook),
+        unmet=tuple(
+            Unmet(wish=f"{wish.owner}.{wish.wish}", amount=wish.amount, unit=wish.unit, cost=wish.cost)
+            for wish in solution.unmet
+        ),
+        solve_ms=solution.report.seconds * 1e3,
+    )
+
+
+def _refusal(solution: DispatchSolution) -> str:
+    if solution.audit.passed:
+        return f"solver: {solution.outcome} {solution.report.message}".strip()
+    return f"audit: {solution.audit.findings[0]}"
+
+
+def _step_down(
+    site: Site,
+    state: SiteState,
+    outlook: Outlook,
+    index: int,
+    previous: Plan | None,
+    cause: str,
+    valid_for: timedelta,
+) -> Plan:
+    """Take the next rung: the previous audited plan while it is valid, else the rule."""
+    at = outlook.issued_at
+    earlier = previous is not None and previous.source is not PlanSource.RULE and previous.usable_at(at)
+    if previous is not None and earlier and state.quality is not Quality.BAD:
+        return replace(previous, source=PlanSource.PREVIOUS, cause=cause)
+    return rule_plan(
+        site,
+        outlook.sites[index],
+        starts_s=outlook.starts_s,
+        step_s=outlook.step_s,
+        issued_at=at,
+        valid_until=at + valid_for,
+        stored_kwh=state.stored_kwh,
+        cause=cause,
+    )
+
+
+def _now_first(expected_kw: FloatArray, now_kw: float | None) -> FloatArray:
+    """Put what is measured now into the first interval; a forecast never beats the meter."""
+    if now_kw is None:
+        return expected_kw
+    merged = expected_kw.copy()
+    merged[0] = max(0.0, now_kw)
+    return merged
+
+
+def _behind(site: Site, device: str) -> str | None:
+    return device if site.devices[device].role is Role.HYBRID_INVERTER else None
+
+
+def _battery(site: Site, battery: BatteryAsset, stored_kwh: float, expected: SiteOutlook) -> Battery:
+    return Battery(
+        name=battery.name,
+        capacity_kwh=battery.capacity_kwh,
+        stored_kwh=stored_kwh,
+        charge_limit_kw=battery.charge_limit_kw,
+        discharge_limit_kw=battery.discharge_limit_kw,
+        charge_efficiency_frac=battery.charge_eff_frac,
+        discharge_efficiency_frac=battery.discharge_eff_frac,
+        band_min_kwh=battery.reserve_frac * battery.capacity_kwh,
+        end_value_per_kwh=end_value_per_kwh(battery, expected),
+        wear_per_kwh=battery.wear_per_kwh,
+        inverter=_behind(site, battery.device),
+    )
+
+
+def end_value_per_kwh(battery: BatteryAsset, expected: SiteOutlook) -> float:
+    """Value of a kWh left in the store at the end of the horizon [1/kWh]: the cheapest way to have it there.
+
+    A store that is full at the end saves filling it later, at the lowest price of the horizon; more than that would
+    make the plan hoard.
+    """
+    return max(0.0, float(expected.buy_per_kwh.min())) * battery.discharge_eff_frac
+
+
+def _session(vehicle: VehicleAsset, state: VehicleState | None, outlook: Outlook) -> Vehicle | None:
+    """Return the running session, or None while no vehicle is there."""
+    if state is None or not state.plugged_in or state.ready_at is None:
+        return None
+    drawn_kwh = state.session_kwh or 0.0
+    departure = (state.ready_at - outlook.issued_at).total_seconds() / outlook.step_s
+    return Vehicle(
+        name=vehicle.name,
+        capacity_kwh=UNLIMITED_VEHICLE_KWH,
+        stored_kwh=min(drawn_kwh * vehicle.charge_eff_frac, UNLIMITED_VEHICLE_KWH),
+        wished_kwh=state.wished_kwh * vehicle.charge_eff_frac,
+        arrival=0.0,
+        departure=max(1.0, departure),
+        charge_limit_kw=vehicle.charge_limit_kw,
+        min_charge_kw=vehicle.charge_min_kw,
+        charge_efficiency_frac=vehicle.charge_eff_frac,
+    )
+
+
+def _reasons(
+    site: Site, solution: DispatchSolution, batteries: Mapping[str, BatteryPlan], outlook: Outlook
+) -> tuple[Reason, ...]:
+    """Turn the solver's reasons into one per asset and change of course."""
+    told: list[Reason] = []
+    by_asset: dict[str, list[Reason]] = {}
+    for found in solution.explanation.reasons:
+        by_asset.setdefault(found.asset, []).append(_reason(site, found, solution, outlook))
+    for reasons in by_asset.values():
+        last: Reason | None = None
+        for reason in sorted(reasons, key=lambda r: r.start_at):
+            if last is None or (reason.code, reason.later_at) != (last.code, last.later_at):
+                told.append(reason)
+            last = reason
+    return tuple(sorted(told, key=lambda reason: (reason.start_at, reason.asset)))
+
+
+def _reason(site: Site, found: SolverReason, solution: DispatchSolution, outlook: Outlook) -> Reason:
+    action, code = _WORDS[found.why]
+    if found.why is Why.STORED_FOR_LATER and solution.import_kw[found.interval] <= 1e-6:
+        code = "store_surplus"
+    if found.why is Why.WISH and isinstance(site.asset(found.asset), VehicleAsset):
+        code = "ready_by"
+    if found.why is Why.CURTAILED and outlook.sites and solution.bus_price_per_kwh[found.interval] < 0:
+        code = "negative_price"
+    return Reason(
+        asset=found.asset,
+        start_at=_start(outlook, found.interval),
+        action=action,
+        code=code,
+        later_at=None if found.until_interval is None else _start(outlook, found.until_interval),
+        saving=found.saves,
+    )
+
+
+_WORDS: Mapping[Why, tuple[Action, str]] = {
+    Why.STORED_FOR_LATER: (Action.CHARGE, "store_for_later"),
+    Why.USED_FROM_STORE: (Action.DISCHARGE, "serve_load"),
+    Why.SOLD_FROM_STORE: (Action.DISCHARGE, "sell_now"),
+    Why.KEPT_FOR_LATER: (Action.HOLD, "keep_for_later"),
+    Why.WISH: (Action.CHARGE, "ready_by"),
+    Why.CURTAILED: (Action.CURTAIL, "export_limit"),
+    Why.RUNS_NOW: (Action.CHARGE, "store_for_later"),
+}
+
+
+def _start(outlook: Outlook, interval: int) -> datetime:
+    index = min(interval, len(outlook.starts_s) - 1)
+    return datetime.fromtimestamp(int(outlook.starts_s[index]), UTC)
