@@ -6,6 +6,7 @@
 
 from forecasting.baseline import SlotMean
 from forecasting.errors import BrokenSeries, ForecastingError, NotFitted, UnsafeModel, WeatherUnavailable
+from forecasting.load import LoadForecaster
 from forecasting.types import (
     DEFAULT_LEVELS,
     BoolArray,
@@ -30,6 +31,7 @@ __all__ = [
     "ForecastingError",
     "History",
     "HouseholdType",
+    "LoadForecaster",
     "NotFitted",
     "Quality",
     "SiteContext",

@@ -12,17 +12,17 @@ class ForecastingError(Exception):
     """Root of every error this package raises on purpose."""
 
 
-class BrokenSeries(ForecastingError, ValueError):  # noqa: N818 - reads as what it is
+class BrokenSeries(ForecastingError, ValueError):
     """A series, grid or level that cannot mean anything; the message names field and value."""
 
 
-class NotFitted(ForecastingError, RuntimeError):  # noqa: N818
+class NotFitted(ForecastingError, RuntimeError):
     """A prediction was asked of a model that has not been fitted."""
 
 
-class UnsafeModel(ForecastingError, ValueError):  # noqa: N818
+class UnsafeModel(ForecastingError, ValueError):
     """A stored model is damaged, of another kind, or of a newer format."""
 
 
-class WeatherUnavailable(ForecastingError):  # noqa: N818
+class WeatherUnavailable(ForecastingError):
     """The provider gave nothing usable; the message says what it gave instead."""

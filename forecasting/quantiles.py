@@ -9,7 +9,7 @@ import numpy as np
 from forecasting.types import FloatArray
 
 
-def gap_mean(samples: FloatArray, axis: int) -> FloatArray:
+def gap_mean(samples: FloatArray, axis: int | tuple[int, ...]) -> FloatArray:
     """Mean along `axis` over what is known; nan where nothing is."""
     known = np.isfinite(samples)
     count = known.sum(axis=axis)
@@ -50,3 +50,14 @@ def conformal_levels(levels: Sequence[float], count: int) -> FloatArray:
     wanted = np.asarray(levels, dtype=np.float64)
     widened = 0.5 + (wanted - 0.5) * (count + 1) / max(count - 1, 1)
     return np.clip(widened, 0.0, 1.0)
+
+
+def at_levels(quantiles: FloatArray, held: FloatArray, levels: Sequence[float]) -> FloatArray:
+    """Read quantiles at `levels` off quantiles at `held` levels (last axis), linear between them.
+
+    Beyond the outermost held level the outermost quantile stands.
+    """
+    wanted = np.clip(np.asarray(levels, dtype=np.float64), held[0], held[-1])
+    upper = np.clip(np.searchsorted(held, wanted - 1e-12), 1, len(held) - 1)
+    share = (wanted - held[upper - 1]) / (held[upper] - held[upper - 1])
+    return np.asarray((1.0 - share) * quantiles[..., upper - 1] + share * quantiles[..., upper])

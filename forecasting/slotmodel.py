@@ -1,0 +1,236 @@
+"""The engine under load, solar and price: ridge on day features, residual quantiles, intraday correction.
+
+It works on a transformed series z (asinh of load or price, clear-sky index of solar):
+
+    z[day, slot] = base + x . c[block of slot] + e,       e ~ table(slot, level of the prediction)
+
+- `c` by ridge, one common vector per site and small deviations for four blocks of the day;
+- the quantiles of `e` are weighted empirical ones: recent days count more, slots close by are borrowed,
+  and days with a similar prediction count more (a high forecast errs differently from a low one);
+- within the day the last hours' errors move the path, by coefficients learned per lead, and narrow it.
+
+The fitted model is a handful of plain arrays per site.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from forecasting.calendars import IntArray
+from forecasting.design import Design
+from forecasting.types import BoolArray, FloatArray
+
+GRID: FloatArray = np.array([0.025, *np.arange(0.05, 0.96, 0.05), 0.975])
+"""Levels at which residual quantiles are kept; any level asked for is read off between them."""
+NODES = 3
+"""Levels of the prediction at which residual quantiles are kept."""
+BLOCKS = 4
+_RIDGE = 0.03
+_RIDGE_BLOCK = 0.3
+_RESIDUAL_DAYS = 84
+_RESIDUAL_TAU_DAYS = 40.0
+_INTRADAY_H = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SlotModel:
+    """Fitted parameters for S sites."""
+
+    coefficients: FloatArray
+    """Ridge coefficients, shape (S, BLOCKS, F)."""
+    nodes: FloatArray
+    """Predicted levels at which `table` holds, increasing, shape (S, N, NODES)."""
+    table: FloatArray
+    """Residual quantiles at GRID, shape (S, N, NODES, len(GRID))."""
+    lead_coefficients: FloatArray
+    """Weights of the recent mean errors (1 h, 3 h, 12 h) per lead, shape (S, J, 3)."""
+    lead_spread_frac: FloatArray
+    """Spread left after the correction, per lead, in (0, 1], shape (S, J)."""
+
+    def of(self, sites: slice) -> SlotModel:
+        """The parameters of some sites."""
+        return SlotModel(**{field.name: getattr(self, field.name)[sites] for field in fields(self)})
+
+
+def fit_slot_model(design: Design, z: FloatArray, weight: FloatArray, *, step_h: float) -> SlotModel:
+    """Fit all sites of a batch.
+
+    Parameters
+    ----------
+    design : features of D days
+    z : what happened on those days, shape (S, D, N); nan missing
+    weight : importance of each reading, >= 0, shape (S, D, N)
+    step_h : length of a slot [h]
+    """
+    weight = np.where(np.isfinite(z), weight, 0.0)
+    target = np.where(np.isfinite(z), z - design.base, 0.0)
+    target = np.where(np.isfinite(target), target, 0.0)
+    coefficients = _ridge(design.x, target, weight)
+    predicted = predict_z(coefficients, design)
+    residual = np.where(weight > 0, z - predicted, np.nan)
+    nodes, table = _residual_table(residual, predicted, weight, step_h)
+    lead_coefficients, lead_spread = _fit_intraday(residual, weight, step_h)
+    return SlotModel(
+        coefficients=coefficients,
+        nodes=nodes,
+        table=table,
+        lead_coefficients=lead_coefficients,
+        lead_spread_frac=lead_spread,
+    )
+
+
+def predict_z(coefficients: FloatArray, design: Design) -> FloatArray:
+    """Centre of the prediction, shape (S, T, N)."""
+    by_slot = coefficients[:, block_of_slot(design.x.shape[2])]
+    return np.asarray(
+        design.base + np.matmul(design.x[..., None, :], by_slot[:, None, :, :, None])[..., 0, 0]
+    )
+
+
+def block_of_slot(n: int) -> IntArray:
+    """Which block of the day each of n slots lies in, shape (N,)."""
+    return np.arange(n) * BLOCKS // n
+
+
+def residual_quantiles(model: SlotModel, predicted: FloatArray, slots: IntArray) -> FloatArray:
+    """Residual quantiles at GRID for predictions (S, T) in the given slots (T,): shape (S, T, len(GRID))."""
+    nodes = model.nodes[:, slots]
+    table = model.table[:, slots]
+    value = np.clip(predicted, nodes[..., 0], nodes[..., -1])
+    upper = np.clip((value[..., None] > nodes).sum(axis=-1), 1, NODES - 1)[..., None]
+    low = np.take_along_axis(nodes, upper - 1, axis=-1)
+    high = np.take_along_axis(nodes, upper, axis=-1)
+    share = np.clip((value[..., None] - low) / np.maximum(high - low, 1e-9), 0.0, 1.0)
+    below = np.take_along_axis(table, (upper - 1)[..., None], axis=2)[:, :, 0]
+    above = np.take_along_axis(table, upper[..., None], axis=2)[:, :, 0]
+    return np.asarray(below + share * (above - below))
+
+
+def intraday_signals(residual: FloatArray, step_h: float) -> FloatArray:
+    """Mean error of the last 1 h, 3 h and 12 h up to the end of (S, K), shape (S, 3); 0 where not known."""
+    count = residual.shape[1]
+    signals = np.zeros((residual.shape[0], 3))
+    for index, width in enumerate(_widths(step_h)):
+        tail = residual[:, max(count - width, 0) :]
+        known = np.isfinite(tail)
+        total = np.where(known, tail, 0.0).sum(axis=1)
+        signals[:, index] = total / np.maximum(known.sum(axis=1), 1)
+    return signals
+
+
+def _widths(step_h: float) -> tuple[int, ...]:
+    return tuple(max(round(hours / step_h), 1) for hours in (1, 3, 12))
+
+
+def _ridge(x: FloatArray, target: FloatArray, weight: FloatArray) -> FloatArray:
+    """Coefficients per site and block: a common vector, and deviations shrunk towards it."""
+    sites, _, n, features = x.shape
+    gram = np.empty((sites, BLOCKS, features, features))
+    moment = np.empty((sites, BLOCKS, features, 1))
+    for block in range(BLOCKS):
+        own = block_of_slot(n) == block
+        xs = x[:, :, own].reshape(sites, -1, features)
+        weighted = np.swapaxes(xs * weight[:, :, own].reshape(sites, -1, 1), 1, 2)
+        gram[:, block] = np.matmul(weighted, xs)
+        moment[:, block] = np.matmul(weighted, target[:, :, own].reshape(sites, -1, 1))
+    eye = np.eye(features)
+    size = np.trace(gram.sum(axis=1), axis1=1, axis2=2)[:, None, None] / features * eye + 1e-9 * eye
+    common = np.linalg.solve(gram.sum(axis=1) + _RIDGE * size, moment.sum(axis=1))
+    rest = moment - np.matmul(gram, common[:, None])
+    deviation = np.linalg.solve(gram + (_RIDGE_BLOCK / BLOCKS) * size[:, None], rest)
+    return np.asarray((common[:, None] + deviation)[..., 0])
+
+
+def _residual_table(
+    residual: FloatArray, predicted: FloatArray, weight: FloatArray, step_h: float
+) -> tuple[FloatArray, FloatArray]:
+    """Weighted residual quantiles per slot and level of the prediction."""
+    residual = residual[:, -_RESIDUAL_DAYS:]
+    predicted = predicted[:, -_RESIDUAL_DAYS:]
+    sites, days, n = residual.shape
+    stride = max(round(0.5 / step_h), 1)
+    offsets = stride * np.arange(-2, 3)
+    recency = np.exp(-np.arange(days, 0, -1) / _RESIDUAL_TAU_DAYS)
+    flat = residual.reshape(sites, -1), predicted.reshape(sites, -1), weight[:, -days:].reshape(sites, -1)
+    centre = (np.arange(days) * n)[None, :, None] + np.arange(n)[:, None, None] + offsets[None, None, :]
+    inside = (centre >= 0) & (centre < days * n)
+    index = np.clip(centre, 0, days * n - 1).reshape(n, -1)
+    nearness = (np.where(offsets == 0, 1.0, 0.5) * recency[:, None])[None] * inside
+    sample, level = flat[0][:, index], flat[1][:, index]
+    base_weight = nearness.reshape(n, -1) * np.where(np.isfinite(sample), flat[2][:, index], 0.0)
+    own = np.moveaxis(predicted, 1, 2)
+    nodes = np.quantile(np.where(np.isfinite(own), own, 0.0), (0.1, 0.5, 0.9), axis=-1)
+    nodes = np.moveaxis(nodes, 0, -1)
+    spread = np.nanstd(np.where(np.isfinite(flat[1]), flat[1], 0.0), axis=1)[:, None, None]
+    bandwidth = np.maximum(0.4 * spread, 1e-3)
+    order = np.argsort(np.where(np.isfinite(sample), sample, np.inf), axis=-1)
+    sample = np.where(np.isfinite(sample), sample, 0.0)
+    sample = np.take_along_axis(sample, order, axis=-1)
+    level = np.take_along_axis(level, order, axis=-1)
+    base_weight = np.take_along_axis(base_weight, order, axis=-1)
+    table = np.empty((sites, n, NODES, len(GRID)))
+    for node in range(NODES):
+        likeness = np.exp(-0.5 * ((level - nodes[..., node, None]) / bandwidth) ** 2)
+        table[:, :, node] = _sorted_quantiles(sample, base_weight * (likeness + 1e-3))
+    return nodes, table
+
+
+def _sorted_quantiles(sample: FloatArray, weight: FloatArray) -> FloatArray:
+    """Weighted quantiles at GRID of samples sorted along the last axis."""
+    total = weight.sum(axis=-1, keepdims=True)
+    share = (np.cumsum(weight, axis=-1) - 0.5 * weight) / np.maximum(total, 1e-12)
+    found = np.empty((*sample.shape[:-1], len(GRID)))
+    last = sample.shape[-1] - 1
+    for index, level in enumerate(GRID):
+        high = np.clip((share < level).sum(axis=-1), 1, last)[..., None]
+        s0, s1 = (np.take_along_axis(share, high - k, axis=-1) for k in (1, 0))
+        v0, v1 = (np.take_along_axis(sample, high - k, axis=-1) for k in (1, 0))
+        part = np.clip((level - s0) / np.maximum(s1 - s0, 1e-12), 0.0, 1.0)
+        found[..., index] = (v0 + part * (v1 - v0))[..., 0]
+    return found
+
+
+def _fit_intraday(residual: FloatArray, weight: FloatArray, step_h: float) -> tuple[FloatArray, FloatArray]:
+    """Per lead, how much of the recent mean errors to add, and what spread remains."""
+    sites, days, n = residual.shape
+    leads = max(round(_INTRADAY_H / step_h), 1)
+    flat = residual.reshape(sites, -1)
+    mass = weight.reshape(sites, -1)
+    total = days * n
+    known = np.isfinite(flat)
+    sums = np.cumsum(np.pad(np.where(known, flat, 0.0), ((0, 0), (1, 0))), axis=1)
+    counts = np.cumsum(np.pad(known.astype(np.float64), ((0, 0), (1, 0))), axis=1)
+    widths = _widths(step_h)
+    # signals[t] uses residuals of the intervals before t
+    signals = np.zeros((sites, total, len(widths)))
+    for index, width in enumerate(widths):
+        first = np.maximum(np.arange(total) - width, 0)
+        seen = counts[:, :total] - counts[:, first]
+        signals[..., index] = (sums[:, :total] - sums[:, first]) / np.maximum(seen, 1.0)
+    coefficients = np.zeros((sites, leads, len(widths)))
+    spread = np.ones((sites, leads))
+    eye = np.eye(len(widths))
+    for lead in range(leads):
+        rows = slice(0, total - lead)
+        y = flat[:, lead:]
+        w = np.where(np.isfinite(y), mass[:, lead:], 0.0)
+        y = np.where(np.isfinite(y), y, 0.0)
+        weighted = signals[:, rows] * w[..., None]
+        gram = np.matmul(np.swapaxes(weighted, 1, 2), signals[:, rows])
+        moment = np.matmul(np.swapaxes(weighted, 1, 2), y[..., None])
+        size = np.trace(gram, axis1=1, axis2=2)[:, None, None] * eye
+        c = np.linalg.solve(gram + 0.01 * size + 1e-9 * eye, moment)
+        left = np.abs(y - np.matmul(signals[:, rows], c)[..., 0])
+        before = (np.abs(y) * w).sum(axis=1)
+        after = (left * w).sum(axis=1)
+        coefficients[:, lead] = c[..., 0]
+        spread[:, lead] = np.where(before > 0, np.clip(after / np.maximum(before, 1e-12), 0.2, 1.0), 1.0)
+    return coefficients, spread
+
+
+def known_days(z: FloatArray) -> FloatArray:
+    """Days' worth of readings per site, shape (S,)."""
+    finite: BoolArray = np.isfinite(z)
+    return np.asarray(finite.sum(axis=(1, 2)) / max(z.shape[2], 1))
