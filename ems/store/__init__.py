@@ -1,0 +1,31 @@
+"""Persistence: cycle records, time series, what people asked for. `Store` is the whole face."""
+
+from ems.store.store import Store
+from ems.store.types import (
+    CycleRow,
+    DeliveredSetpoint,
+    LoadPvHistory,
+    Override,
+    OverrideKind,
+    Pruned,
+    Retention,
+    SampleSeries,
+    SiteSums,
+    StoredForecast,
+    StoredSample,
+)
+
+__all__ = [
+    "CycleRow",
+    "DeliveredSetpoint",
+    "LoadPvHistory",
+    "Override",
+    "OverrideKind",
+    "Pruned",
+    "Retention",
+    "SampleSeries",
+    "SiteSums",
+    "Store",
+    "StoredForecast",
+    "StoredSample",
+]
