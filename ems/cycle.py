@@ -1,16 +1,25 @@
-"""The cycle: reading -> state -> outlook -> plan -> setpoint -> feedback, for a batch of sites."""
+"""The cycle: reading -> state -> outlook -> plan -> setpoint -> feedback, for a batch of sites.
 
+It only goes forward. What one cycle leaves for the next is its record, and nothing else.
+"""
+
+import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from ems.feedback import Edge, IntervalAccount
+from ems.clock import elapsed_ms, stopwatch
+from ems.feedback import Edge, IntervalAccount, edges_between, review
+from ems.foresight import Foresight
+from ems.metering import SiteMeter
 from ems.outlook import Outlook
 from ems.plan import Plan
-from ems.publishing import Delivery
-from ems.readings import Snapshot
-from ems.setpoints import Setpoint
+from ems.planning import Solve, make_plans
+from ems.publishing import Delivery, publish
+from ems.readings import Device, Snapshot, take_snapshot
+from ems.setpoints import Setpoint, SetpointSource, course_of_plan, derive_setpoints
 from ems.site import Site
-from ems.state import SiteState
+from ems.state import CarriedState, SiteState, estimate_states, stored_total_kwh
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,9 +48,137 @@ class CycleRecord:
     """The intervals that had ended, in energy and money."""
     edges: tuple[Edge, ...]
     """What changed."""
+    valid_for: timedelta
+    """How long its plans and setpoints may be acted on."""
     missed: int
     """Planning instants since the previous record at which no cycle ran."""
     overlapped: int
     """Planning instants since the previous record that were skipped because a cycle was still running."""
     took_ms: float
     """Wall time of the whole cycle [ms]."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ports:
+    """What the cycle acts through."""
+
+    devices: Mapping[tuple[str, str], Device]
+    """By (site id, device name)."""
+    meters: Mapping[str, SiteMeter]
+    """What adds up energy between cycles, by site."""
+    foresight: Foresight
+    """The forecasters."""
+    solve: Solve
+    """The optimiser."""
+    valid_for: timedelta
+    """How long plans and setpoints may be acted on."""
+
+
+async def run_cycle(
+    sites: tuple[Site, ...],
+    ports: Ports,
+    previous: CycleRecord | None,
+    *,
+    at: datetime,
+    paused: frozenset[str] = frozenset(),
+    missed: int = 0,
+    overlapped: int = 0,
+) -> CycleRecord:
+    """Run one cycle for a batch.
+
+    Parameters
+    ----------
+    sites, ports
+        The batch and what it acts through.
+    previous
+        The record of the cycle before; None at a first start.
+    at
+        Start of the first interval to plan.
+    paused
+        Sites whose people took control: planned for, but left to their devices.
+    missed, overlapped
+        Instants without a cycle since `previous`, for the record.
+    """
+    began = stopwatch()
+    ids = tuple(site.id for site in sites)
+    before = plans_by_site(previous, ids)
+
+    snapshot = await take_snapshot(ports.devices, ids, at=at)
+    states = estimate_states(sites, snapshot, carried_states(previous))
+    measured = tuple(
+        interval
+        for site, reading, state in zip(sites, snapshot.sites, states, strict=True)
+        for interval in ports.meters[site.id].close(reading, at=at, stored_kwh=stored_total_kwh(site, state))
+    )
+    outlook = await asyncio.to_thread(ports.foresight.foresee, measured, at=at)
+    plans = await asyncio.to_thread(
+        make_plans, sites, states, outlook, before, solve=ports.solve, valid_for=ports.valid_for
+    )
+    setpoints = tuple(
+        setpoint
+        for site, plan, expected in zip(sites, plans, outlook.sites, strict=True)
+        for setpoint in derive_setpoints(
+            site,
+            None if site.id in paused else course_of_plan(site, expected, plan, at),
+            plan=plan,
+            at=at,
+            valid_until=at + ports.valid_for,
+            source=SetpointSource.OVERRIDE if site.id in paused else SetpointSource.PLAN,
+        )
+    )
+    deliveries = await publish(ports.devices, {site.id: site for site in sites}, setpoints)
+    accounts = review(sites, measured, before, prices=ports.foresight.prices)
+    edges = edges_between(before, plans, troubles_by_site(previous), snapshot)
+
+    return CycleRecord(
+        at=at,
+        sites=sites,
+        snapshot=snapshot,
+        states=states,
+        outlook=outlook,
+        previous=before,
+        plans=plans,
+        setpoints=setpoints,
+        deliveries=deliveries,
+        accounts=accounts,
+        edges=edges,
+        valid_for=ports.valid_for,
+        missed=missed,
+        overlapped=overlapped,
+        took_ms=elapsed_ms(began),
+    )
+
+
+def replay(record: CycleRecord, *, solve: Solve) -> tuple[Plan, ...]:
+    """Make the plans of a record again from what it saw; the same input gives the same plans."""
+    return make_plans(
+        record.sites,
+        record.states,
+        record.outlook,
+        record.previous,
+        solve=solve,
+        valid_for=record.valid_for,
+    )
+
+
+def plans_by_site(record: CycleRecord | None, ids: tuple[str, ...]) -> tuple[Plan | None, ...]:
+    """Return the plans a record left, in the order of `ids`."""
+    left = {} if record is None else {plan.site_id: plan for plan in record.plans}
+    return tuple(left.get(site_id) for site_id in ids)
+
+
+def troubles_by_site(record: CycleRecord | None) -> dict[str, Mapping[str, str]]:
+    """Return the devices that could not be read, by site."""
+    return {} if record is None else {reading.site_id: reading.troubles for reading in record.snapshot.sites}
+
+
+def carried_states(record: CycleRecord | None) -> dict[str, CarriedState]:
+    """Return what a record leaves for the next estimate."""
+    if record is None:
+        return {}
+    return {
+        state.site_id: CarriedState(
+            stored_kwh=state.stored_kwh, stored_at=state.stored_at, sessions=state.vehicles
+        )
+        for state in record.states
+    }

@@ -4,10 +4,17 @@ The saving of an interval is what the same household would have paid with its st
 the same load and sun, less what it did pay.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ems.readings import Quality
+import numpy as np
+
+from ems.codec import FloatArray, IntArray
+from ems.metering import conversion
+from ems.plan import Plan
+from ems.readings import Quality, Snapshot
+from ems.site import Site
 from ems.state import MeasuredInterval
 
 
@@ -25,8 +32,6 @@ class IntervalAccount:
     """Paid for the interval, in the site's currency; income is negative; None when energy is unknown."""
     cost_idle: float | None
     """The same with storage idle."""
-    stored_value: float | None
-    """Value of the change of stored energy over the interval, in the site's currency: charging is not a loss."""
     planned_import_kw: float | None
     """What the plan of that interval expected to draw, net [kW], + import."""
 
@@ -67,3 +72,111 @@ class Edge:
     """What it is now, e.g. `rule`, `lost`, `back`."""
     cause: str
     """Why, in one line."""
+
+
+Prices = Callable[[Site, IntArray], tuple[FloatArray, FloatArray, int]]
+"""What a site pays and is paid per interval [1/kWh], and how many of the prices are assumed."""
+
+
+def review(
+    sites: Sequence[Site],
+    measured: Sequence[MeasuredInterval],
+    plans: Sequence[Plan | None],
+    *,
+    prices: Prices,
+) -> tuple[IntervalAccount, ...]:
+    """Value every interval that has ended.
+
+    Parameters
+    ----------
+    sites, plans
+        The batch and the plans that were in force, in the same order.
+    measured
+        The energy of the intervals, in any order.
+    prices
+        Looks up what held at an interval.
+    """
+    by_id = {site.id: (site, plan) for site, plan in zip(sites, plans, strict=True)}
+    accounts = []
+    for interval in measured:
+        site, plan = by_id[interval.site_id]
+        buy_per_kwh, sell_per_kwh, _ = prices(site, np.array([int(interval.start_at.timestamp())]))
+        accounts.append(
+            account(
+                site,
+                interval,
+                buy_per_kwh=float(buy_per_kwh[0]),
+                sell_per_kwh=float(sell_per_kwh[0]),
+                plan=plan,
+            )
+        )
+    return tuple(accounts)
+
+
+def account(
+    site: Site, measured: MeasuredInterval, *, buy_per_kwh: float, sell_per_kwh: float, plan: Plan | None
+) -> IntervalAccount:
+    """Value one interval.
+
+    Parameters
+    ----------
+    site
+        The site.
+    measured
+        The energy of the interval.
+    buy_per_kwh, sell_per_kwh
+        Prices that held [1/kWh].
+    plan
+        The plan that was in force, for what it expected.
+    """
+    cost = None
+    if measured.import_kwh is not None and measured.export_kwh is not None:
+        cost = measured.import_kwh * buy_per_kwh - measured.export_kwh * sell_per_kwh
+    index = None if plan is None else plan.index_at(measured.start_at)
+    return IntervalAccount(
+        measured=measured,
+        buy_per_kwh=buy_per_kwh,
+        sell_per_kwh=sell_per_kwh,
+        cost=cost,
+        cost_idle=_cost_idle(site, measured, buy_per_kwh, sell_per_kwh),
+        planned_import_kw=None
+        if plan is None or index is None
+        else float(plan.import_kw[index] - plan.export_kw[index]),
+    )
+
+
+def _cost_idle(
+    site: Site, measured: MeasuredInterval, buy_per_kwh: float, sell_per_kwh: float
+) -> float | None:
+    """Return what the interval had cost with storage idle: the same load, vehicle and sun, no battery."""
+    if measured.load_kwh is None or (site.pvs and measured.pv_kwh is None):
+        return None
+    vehicle_kwh = (measured.vehicle_kwh if site.vehicles else 0.0) or 0.0
+    net_kwh = measured.load_kwh + vehicle_kwh - conversion(site, measured.pv_kwh or 0.0)
+    return max(0.0, net_kwh) * buy_per_kwh - max(0.0, -net_kwh) * sell_per_kwh
+
+
+def edges_between(
+    before: Sequence[Plan | None],
+    now: Sequence[Plan],
+    lost_before: Mapping[str, Mapping[str, str]],
+    snapshot: Snapshot,
+) -> tuple[Edge, ...]:
+    """Return what changed since the previous cycle: rungs of the ladder, devices lost and back. Levels are not told."""
+    edges: list[Edge] = []
+    for previous, plan, reading in zip(before, now, snapshot.sites, strict=True):
+        was = None if previous is None else previous.source
+        if plan.source is not was and (was is not None or plan.cause is not None):
+            edges.append(_edge(snapshot, plan.site_id, "plan", plan.source, plan.cause or "solved again"))
+        lost = lost_before.get(plan.site_id, {})
+        for device, cause in reading.troubles.items():
+            if device not in lost:
+                edges.append(_edge(snapshot, plan.site_id, f"device.{device}", "lost", cause))
+        for device in lost:
+            if device not in reading.troubles:
+                edges.append(_edge(snapshot, plan.site_id, f"device.{device}", "back", "answers again"))
+    return tuple(edges)
+
+
+def _edge(snapshot: Snapshot, site_id: str, subject: str, became: str, cause: str) -> Edge:
+    return Edge(at=snapshot.at, site_id=site_id, subject=subject, became=became, cause=cause)

@@ -12,7 +12,7 @@ from itertools import groupby
 
 from drivers import Device, DeviceReading, Quality, Sample, Unit
 
-__all__ = ["Quality", "Sample", "SiteReading", "Snapshot", "Unit", "take_snapshot"]
+__all__ = ["Device", "Quality", "Sample", "SiteReading", "Snapshot", "Unit", "take_snapshot"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -108,6 +108,8 @@ class SiteState:
     """By vehicle asset."""
     quality: Quality
     """`good`; `estimated` when something was carried over; `bad` when the plan cannot rest on it."""
+    stored_at: datetime | None = None
+    """When the stored energies were measured; None when one was never known."""
     missing: tuple[str, ...] = ()
     """What is unknown, e.g. `meter.net_import_kw`."""
 
@@ -188,6 +190,7 @@ def estimate_state(site: Site, reading: SiteReading, carried: CarriedState, *, a
         vehicle.name: _vehicle_state(site, vehicle, reading, carried.sessions.get(vehicle.name), at=at)
         for vehicle in site.vehicles
     }
+    measured_now = not any(key.endswith(".stored_frac") for key in missing)
     unsure = len(stored_kwh) < len(site.batteries)
     quality = Quality.BAD if unsure else Quality.ESTIMATED if estimated else Quality.GOOD
     return SiteState(
@@ -197,8 +200,16 @@ def estimate_state(site: Site, reading: SiteReading, carried: CarriedState, *, a
         stored_kwh=stored_kwh,
         vehicles=vehicles,
         quality=quality,
+        stored_at=at if measured_now else carried.stored_at,
         missing=tuple(missing),
     )
+
+
+def stored_total_kwh(site: Site, state: SiteState) -> float | None:
+    """Return the energy in all batteries of a site [kWh]; None as soon as one is unknown or there is none."""
+    if not site.batteries or len(state.stored_kwh) < len(site.batteries):
+        return None
+    return sum(state.stored_kwh.values())
 
 
 def _vehicle_state(
