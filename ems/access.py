@@ -12,22 +12,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from ems.store.types import ApiKey, KeyRole
-
-__all__ = [
-    "SCOPES",
-    "ApiKey",
-    "KeyRole",
-    "Principal",
-    "Scope",
-    "accept",
-    "digest",
-    "new_key",
-    "principal_of",
-    "public_id",
-]
-
 KEY_PATTERN = re.compile(r"^ems_(?P<id>[a-z0-9]{8})_(?P<secret>[A-Za-z0-9_-]{43})$")
+
+
+class AccessRole(StrEnum):
+    """Who a key was given to."""
+
+    OPERATOR = "operator"
+    """Runs the service: every site it is scoped to, health, cycles."""
+    CONTROLLER = "controller"
+    """A machine at a site that carries setpoints out."""
+    RESIDENT = "resident"
+    """A person of the household."""
 
 
 class Scope(StrEnum):
@@ -57,12 +53,37 @@ _MACHINE = frozenset(
         Scope.EDGES_READ,
     }
 )
-SCOPES: dict[KeyRole, frozenset[Scope]] = {
-    KeyRole.OPERATOR: frozenset(Scope),
-    KeyRole.CONTROLLER: _MACHINE,
-    KeyRole.RESIDENT: _MACHINE | {Scope.ACCOUNTS_READ, Scope.CONTROL_WRITE},
+SCOPES: dict[AccessRole, frozenset[Scope]] = {
+    AccessRole.OPERATOR: frozenset(Scope),
+    AccessRole.CONTROLLER: _MACHINE,
+    AccessRole.RESIDENT: _MACHINE | {Scope.ACCOUNTS_READ, Scope.CONTROL_WRITE},
 }
 """What each role may do, at the sites its key names."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ApiKey:
+    """A key as the store keeps it; the secret is not in it."""
+
+    id: str
+    """Public part, names the key in logs and audits."""
+    sha256: str
+    """SHA-256 of the whole key, hexadecimal."""
+    role: AccessRole
+    """Who it was given to."""
+    site_ids: tuple[str, ...] | None
+    """Sites it opens; None opens all and is for operators."""
+    label: str
+    """What a person calls it, e.g. `building controller, block 7`."""
+    created_at: datetime
+    """When it was made (aware UTC)."""
+    revoked_at: datetime | None = None
+    """When it ceased to be valid (aware UTC)."""
+
+    def __post_init__(self) -> None:
+        """Refuse a key that opens every home to somebody who does not run the service."""
+        if self.site_ids is None and self.role is not AccessRole.OPERATOR:
+            raise ValueError(f"a {self.role} key must name its sites")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +92,7 @@ class Principal:
 
     id: str
     """Key id, or `demo-...` for an entry of the demo."""
-    role: KeyRole
+    role: AccessRole
     """What they are."""
     site_ids: frozenset[str] | None
     """Sites they may see; None is all."""
@@ -85,18 +106,13 @@ class Principal:
         return self.site_ids is None or site_id in self.site_ids
 
 
-def new_key(*, role: KeyRole, site_ids: tuple[str, ...], label: str, at: datetime) -> tuple[str, ApiKey]:
-    """Make a key; the first value is shown once to whoever asked for it and kept nowhere.
-
-    Raises `ValueError` for a key that would open every home to somebody who does not run the service.
-    """
-    if not site_ids and role is not KeyRole.OPERATOR:
-        raise ValueError(f"a {role} key must name its sites")
+def new_key(
+    *, role: AccessRole, site_ids: tuple[str, ...] | None, label: str, at: datetime
+) -> tuple[str, ApiKey]:
+    """Make a key; the first value is shown once to whoever asked for it and kept nowhere."""
     key_id = secrets.token_hex(4)
     key = f"ems_{key_id}_{secrets.token_urlsafe(32)}"
-    record = ApiKey(
-        key_id=key_id, sha256=digest(key), role=role, site_ids=site_ids, label=label, created_at=at
-    )
+    record = ApiKey(id=key_id, sha256=digest(key), role=role, site_ids=site_ids, label=label, created_at=at)
     return key, record
 
 
@@ -122,7 +138,5 @@ def accept(key: str, record: ApiKey | None) -> Principal | None:
 
 def principal_of(record: ApiKey) -> Principal:
     """Return who a valid record stands for."""
-    everywhere = record.role is KeyRole.OPERATOR and not record.site_ids
-    return Principal(
-        id=record.key_id, role=record.role, site_ids=None if everywhere else frozenset(record.site_ids)
-    )
+    sites = None if record.site_ids is None else frozenset(record.site_ids)
+    return Principal(id=record.id, role=record.role, site_ids=sites)
