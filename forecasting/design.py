@@ -6,7 +6,7 @@ exponentially weighted mean of the same slot), so that a gap becomes "no deviati
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,6 +35,15 @@ class DayMatrix:
     """Monday 0 .. Sunday 6, a public holiday counts as 6, shape (D + targets ahead,)."""
     rest: BoolArray
     """Saturday, Sunday or holiday, shape as `weekday`."""
+    guides: FloatArray | None = None
+    """Series that foretell z itself (another service's forecast, an index from irradiance), known for the
+    target days too, shape (S or 1, days, N, G); nan where not known."""
+    drivers: FloatArray | None = None
+    """Series that move z from its usual level (heating and cooling degrees), shape (S or 1, days, N, G)."""
+
+    def up_to(self, z: FloatArray) -> DayMatrix:
+        """The same days with other readings."""
+        return replace(self, z=z)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +89,14 @@ def design(days: DayMatrix, targets: IntArray) -> Design:
         _lagged(evening, targets, 1)[..., None],
         gap_mean(at - level28, axis=2)[..., None],
     ]
+    if days.guides is not None:
+        for guide in np.moveaxis(days.guides[:, targets], -1, 0):
+            columns += [guide - at, (guide - at) * np.clip(guide, -3.0, 3.0)]
+    if days.drivers is not None:
+        for driver in np.moveaxis(days.drivers, -1, 0):
+            seen = np.isfinite(driver[:, :count])
+            recent = _ewma(np.where(seen, driver[:, :count], 0.0), seen * 1.0, recency7)
+            columns.append(driver[:, targets] - recent)
     x = np.empty((sites, len(targets), n, len(columns)))
     for index, column in enumerate(columns):
         x[..., index] = column

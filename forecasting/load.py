@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Self
 
-from forecasting.dayahead import (
-    MEMORY,
-    DayAheadModel,
-    fit_day_ahead,
-    levels_of,
-    mean_of,
-    predict_day_ahead,
-)
+import numpy as np
+
+from forecasting.dayahead import MEMORY, Calendar, fit_days, predict_days
 from forecasting.errors import NotFitted
+from forecasting.quantiles import gap_mean
+from forecasting.slotmodel import SlotModel, levels_of, mean_of
 from forecasting.types import (
     DEFAULT_LEVELS,
+    FloatArray,
     Forecast,
     History,
     Quality,
@@ -37,7 +35,8 @@ class LoadForecaster:
 
     def __init__(self, context: SiteContext | Sequence[SiteContext]) -> None:
         self.context = context
-        self.model_: DayAheadModel | None = None
+        self.model_: SlotModel | None = None
+        self.scale_: FloatArray = np.ones(0)
         self.history_: History | None = None
 
     @property
@@ -52,7 +51,12 @@ class LoadForecaster:
 
     def fit(self, history: History, *, weather: Weather | None = None) -> Self:
         """Learn from history."""
-        self.model_ = fit_day_ahead(history, self._calendar)
+        self.scale_ = scale_of(history)
+        z = np.arcsinh(history.usable / self.scale_[:, None])
+        weight = np.ones_like(z)
+        if history.reliability is not None:
+            weight = np.reshape(history.reliability, z.shape)
+        self.model_ = fit_days(z, weight, history, self._calendar)
         self.history_ = history.until(history.end_at, last=MEMORY)
         return self
 
@@ -71,8 +75,12 @@ class LoadForecaster:
             raise NotFitted(f"{self.name}: call fit first")
         issued_at = as_utc(issued_at, field="issued_at")
         wanted = checked_levels(levels)
-        paths = predict_day_ahead(self.model_, history, self._calendar, issued_at, horizon)
-        bands, mean = levels_of(paths.grid_quantiles, wanted), mean_of(paths.grid_quantiles)
+        known = history.until(issued_at, last=MEMORY)
+        z = np.arcsinh(known.usable / self.scale_[:, None])
+        paths = predict_days(self.model_, z, known, self._calendar, issued_at=issued_at, horizon=horizon)
+        grid = self.scale_[:, None, None] * np.sinh(paths.centre[..., None] + paths.residual)
+        grid = np.maximum(grid, 0.0)
+        bands, mean = levels_of(grid, wanted), mean_of(grid)
         return Forecast(
             issued_at=issued_at,
             start_at=paths.start_at,
@@ -86,5 +94,12 @@ class LoadForecaster:
         )
 
     @property
-    def _calendar(self) -> SiteContext:
-        return self.context if isinstance(self.context, SiteContext) else self.context[0]
+    def _calendar(self) -> Calendar:
+        first = self.context if isinstance(self.context, SiteContext) else self.context[0]
+        return Calendar(zone=first.time_zone, country=first.country)
+
+
+def scale_of(history: History) -> FloatArray:
+    """Scale of the asinh transform: half the mean size of a series, 1 where nothing is known; (S,)."""
+    size = gap_mean(np.abs(history.usable), axis=1)
+    return np.where(np.isfinite(size) & (size > 0), 0.5 * size, 1.0)

@@ -14,12 +14,14 @@ The fitted model is a handful of plain arrays per site.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 
 from forecasting.calendars import IntArray
 from forecasting.design import Design
+from forecasting.quantiles import at_levels
 from forecasting.types import BoolArray, FloatArray
 
 GRID: FloatArray = np.array([0.025, *np.arange(0.05, 0.96, 0.05), 0.975])
@@ -79,6 +81,14 @@ def fit_slot_model(design: Design, z: FloatArray, weight: FloatArray, *, step_h:
         lead_coefficients=lead_coefficients,
         lead_spread_frac=lead_spread,
     )
+
+
+def join_slot_models(models: Sequence[SlotModel]) -> SlotModel:
+    """Stack fitted fleets along the site axis."""
+    if len(models) == 1:
+        return models[0]
+    names = [field.name for field in fields(SlotModel)]
+    return SlotModel(**{name: np.concatenate([getattr(m, name) for m in models]) for name in names})
 
 
 def predict_z(coefficients: FloatArray, design: Design) -> FloatArray:
@@ -228,6 +238,17 @@ def _fit_intraday(residual: FloatArray, weight: FloatArray, step_h: float) -> tu
         coefficients[:, lead] = c[..., 0]
         spread[:, lead] = np.where(before > 0, np.clip(after / np.maximum(before, 1e-12), 0.2, 1.0), 1.0)
     return coefficients, spread
+
+
+def levels_of(grid_quantiles: FloatArray, levels: Sequence[float]) -> FloatArray:
+    """Quantiles at the asked levels from quantiles at GRID (S, T, len(GRID)), shape (S, Q, T)."""
+    return np.swapaxes(at_levels(grid_quantiles, GRID, levels), 1, 2)
+
+
+def mean_of(grid_quantiles: FloatArray) -> FloatArray:
+    """Expected value from quantiles at GRID, shape (S, T): each stands for the levels nearest to it."""
+    edges = np.concatenate([[0.0], 0.5 * (GRID[1:] + GRID[:-1]), [1.0]])
+    return np.asarray(grid_quantiles @ np.diff(edges))
 
 
 def known_days(z: FloatArray) -> FloatArray:
