@@ -15,11 +15,11 @@ from ems.metering import SiteMeter
 from ems.outlook import Outlook
 from ems.plan import Plan
 from ems.planning import Solve, make_plans
-from ems.publishing import Delivery, publish
+from ems.publishing import Delivery, Journal, publish
 from ems.readings import Device, Snapshot, take_snapshot
 from ems.setpoints import Setpoint, SetpointSource, course_of_plan, derive_setpoints
 from ems.site import Site
-from ems.state import CarriedState, SiteState, estimate_states, stored_total_kwh
+from ems.state import CarriedState, SiteState, carry, estimate_states, stored_total_kwh
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +72,8 @@ class Ports:
     """The optimiser."""
     valid_for: timedelta
     """How long plans and setpoints may be acted on."""
+    journal: Journal
+    """Keeps setpoints before they are written, so that none is ever unknown."""
 
 
 async def run_cycle(
@@ -126,7 +128,9 @@ async def run_cycle(
             source=SetpointSource.OVERRIDE if site.id in paused else SetpointSource.PLAN,
         )
     )
-    deliveries = await publish(ports.devices, {site.id: site for site in sites}, setpoints)
+    deliveries = await publish(
+        ports.devices, {site.id: site for site in sites}, setpoints, journal=ports.journal
+    )
     accounts = review(sites, measured, before, prices=ports.foresight.prices)
     edges = edges_between(before, plans, troubles_by_site(previous), snapshot)
 
@@ -174,11 +178,4 @@ def troubles_by_site(record: CycleRecord | None) -> dict[str, Mapping[str, str]]
 
 def carried_states(record: CycleRecord | None) -> dict[str, CarriedState]:
     """Return what a record leaves for the next estimate."""
-    if record is None:
-        return {}
-    return {
-        state.site_id: CarriedState(
-            stored_kwh=state.stored_kwh, stored_at=state.stored_at, sessions=state.vehicles
-        )
-        for state in record.states
-    }
+    return {} if record is None else {state.site_id: carry(state) for state in record.states}

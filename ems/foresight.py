@@ -69,8 +69,7 @@ class Foresight:
         Models are fitted anew once a day; in between they see the recent past only.
         """
         self.past.add(measured)
-        if not self.past.end_s:
-            self.past.fill(at, np.empty((len(self.sites), 0)), np.empty((len(self.sites), 0)))
+        self.past.slide_to(at)
         load = self._history(self.past.load_kw, tuple(range(len(self.sites))))
         pv = self._history(self.past.pv_kw, self._with_pv)
         if self._fitted_at is None or at - self._fitted_at >= REFIT_EVERY:

@@ -57,15 +57,21 @@ class RecentPast:
             self.trust[row, column] = TRUST[measured.quality]
             self.curtailed[row, column] = measured.curtailed
 
-    def fill(self, end_at: datetime, load_kw: FloatArray, pv_kw: FloatArray) -> None:
-        """Replace everything by columns that end at `end_at`, shape (S, <= N); recorded history at a first start."""
-        self.end_s = int(end_at.timestamp())
-        width = min(load_kw.shape[1], self.count)
-        if not width:
-            return
-        self.load_kw[:, -width:] = load_kw[:, -width:]
-        self.pv_kw[:, -width:] = pv_kw[:, -width:]
-        self.trust[:, -width:] = np.isfinite(load_kw[:, -width:])
+    def overlay(self, start_at: datetime, load_kw: FloatArray, pv_kw: FloatArray) -> None:
+        """Lay columns from `start_at` over what is there, shape (S, K); NaN leaves what was there."""
+        end_s = int(start_at.timestamp()) + load_kw.shape[1] * self.step_s
+        self._slide(end_s)
+        stop = self.count - (self.end_s - end_s) // self.step_s
+        first = max(0, stop - load_kw.shape[1])
+        for columns, new in ((self.load_kw, load_kw), (self.pv_kw, pv_kw)):
+            new = new[:, new.shape[1] - (stop - first) :]
+            here = columns[:, first:stop]
+            here[:] = np.where(np.isfinite(new), new, here)
+        self.trust[:, first:stop] = np.isfinite(self.load_kw[:, first:stop])
+
+    def slide_to(self, end_at: datetime) -> None:
+        """Move the window to end at `end_at` at least; what is not known stays missing."""
+        self._slide(int(end_at.timestamp()))
 
     def _slide(self, end_s: int) -> None:
         if end_s <= self.end_s:

@@ -1,7 +1,7 @@
 """Setpoint: write, read back, record what came of it."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -47,8 +47,16 @@ class Delivery:
     """Why it was clamped, refused or left unverified; empty when applied."""
 
 
+Journal = Callable[[Sequence[Setpoint]], Awaitable[None]]
+"""Keeps setpoints durably; returns once they are."""
+
+
 async def publish(
-    devices: Mapping[tuple[str, str], Device], sites: Mapping[str, Site], setpoints: Sequence[Setpoint]
+    devices: Mapping[tuple[str, str], Device],
+    sites: Mapping[str, Site],
+    setpoints: Sequence[Setpoint],
+    *,
+    journal: Journal,
 ) -> tuple[Delivery, ...]:
     """Write setpoints to their devices, all at once, one after the other within a device.
 
@@ -60,7 +68,11 @@ async def publish(
         By id.
     setpoints
         What to write.
+    journal
+        Called first: a setpoint that reached a device is on record even if the service dies on the way.
     """
+    if setpoints:
+        await journal(setpoints)
     by_device: dict[tuple[str, str], list[Setpoint]] = {}
     for setpoint in setpoints:
         asset = sites[setpoint.site_id].asset(setpoint.asset)

@@ -205,6 +205,11 @@ def estimate_state(site: Site, reading: SiteReading, carried: CarriedState, *, a
     )
 
 
+def carry(state: SiteState) -> CarriedState:
+    """Return what a state leaves for the next estimate."""
+    return CarriedState(stored_kwh=state.stored_kwh, stored_at=state.stored_at, sessions=state.vehicles)
+
+
 def stored_total_kwh(site: Site, state: SiteState) -> float | None:
     """Return the energy in all batteries of a site [kWh]; None as soon as one is unknown or there is none."""
     if not site.batteries or len(state.stored_kwh) < len(site.batteries):

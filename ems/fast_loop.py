@@ -1,0 +1,243 @@
+"""The fast loop: keep each site on the best course between two plans.
+
+Every second it reads the meters and re-solves the compiled dispatch, warm, with what is there now in the plan's first
+interval. It writes only what changed or is about to expire, and what it writes is journalled first.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from ems.clock import elapsed_ms, stopwatch
+from ems.cycle import CycleRecord, Ports
+from ems.live import Live, LiveState
+from ems.metrics import Metrics
+from ems.outlook import Outlook, SiteOutlook
+from ems.plan import Plan
+from ems.planning import to_problem
+from ems.publishing import Delivery, DeliveryOutcome, Journal, publish
+from ems.readings import Quality, SiteReading, Snapshot, take_snapshot
+from ems.setpoints import Course, Setpoint, SetpointSource, course_of_plan, derive_setpoints
+from ems.site import Site
+from ems.state import CarriedState, SiteState, carry, estimate_state
+from optimizer import FirstInterval, InvalidProblem, Outcome, WarmDispatch
+
+log = logging.getLogger("ems.fast_loop")
+
+DEAD_BAND_KW = 0.05
+"""A setpoint that moved less than this is not written again [kW]."""
+USABLE = (Outcome.OPTIMAL, Outcome.FEASIBLE)
+IN_FORCE = (DeliveryOutcome.APPLIED, DeliveryOutcome.CLAMPED)
+RETRY_SHARE = 0.1
+"""A setpoint that was refused is tried again after this share of its validity."""
+
+
+@dataclass(kw_only=True, slots=True)
+class _Course:
+    """What one site follows between two cycles."""
+
+    site: Site
+    plan: Plan
+    outlook: Outlook
+    expected: SiteOutlook
+    carried: CarriedState
+    warm: WarmDispatch | None
+    asked: dict[str, Setpoint] = field(default_factory=dict)
+    """Setpoints in force, by asset and quantity."""
+    refused_at: dict[str, datetime] = field(default_factory=dict)
+    """When a setpoint was last refused, by asset and quantity."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pass:
+    """What one pass of the loop saw and did."""
+
+    snapshot: Snapshot
+    """What the devices said."""
+    setpoints: tuple[Setpoint, ...]
+    """What was written."""
+    deliveries: tuple[Delivery, ...]
+    """What became of it."""
+
+
+class FastLoop:
+    """Follows the plans of the latest cycle, meter by meter."""
+
+    def __init__(
+        self,
+        sites: Sequence[Site],
+        ports: Ports,
+        *,
+        live: Live,
+        metrics: Metrics,
+        journal: Journal,
+        valid_for: timedelta,
+    ) -> None:
+        self._sites = {site.id: site for site in sites}
+        self._ports = ports
+        self._live = live
+        self._metrics = metrics
+        self._journal = journal
+        self._valid_for = valid_for
+        self._courses: dict[str, _Course] = {}
+        self.acting = asyncio.Lock()
+        """Held by whoever writes setpoints: the cycle and the loop never write at once."""
+
+    def follow(self, record: CycleRecord) -> None:
+        """Take over the plans of a cycle."""
+        states = {state.site_id: state for state in record.states}
+        expected = {site.site_id: site for site in record.outlook.sites}
+        asked: dict[str, dict[str, Setpoint]] = {}
+        in_force = {d.setpoint_id for d in record.deliveries if d.outcome in IN_FORCE}
+        for setpoint in record.setpoints:
+            if setpoint.id in in_force:
+                asked.setdefault(setpoint.site_id, {})[_key(setpoint)] = setpoint
+        for plan in record.plans:
+            site, state = self._sites[plan.site_id], states[plan.site_id]
+            self._courses[site.id] = _Course(
+                site=site,
+                plan=plan,
+                outlook=record.outlook,
+                expected=expected[site.id],
+                carried=carry(state),
+                warm=_warm(site, state, expected[site.id], record.outlook),
+                asked=asked.get(site.id, {}),
+            )
+
+    async def step(self, *, at: datetime, paused: frozenset[str]) -> Pass:
+        """Read, decide, write what changed. Device trouble is a value; it ends nobody else's pass."""
+        began = stopwatch()
+        snapshot = await take_snapshot(self._ports.devices, tuple(self._sites), at=at)
+        async with self.acting:
+            setpoints: list[Setpoint] = []
+            for reading in snapshot.sites:
+                setpoints += self._decide(reading, at=at, paused=reading.site_id in paused)
+            deliveries = await publish(self._ports.devices, self._sites, setpoints, journal=self._journal)
+            self._remember(setpoints, deliveries)
+        self._metrics.fast_loop_seconds.observe(elapsed_ms(began) / 1e3)
+        return Pass(snapshot=snapshot, setpoints=tuple(setpoints), deliveries=deliveries)
+
+    def _decide(self, reading: SiteReading, *, at: datetime, paused: bool) -> list[Setpoint]:
+        """Return the setpoints of one site that must be written now."""
+        site = self._sites[reading.site_id]
+        course = self._courses.get(site.id)
+        state = estimate_state(site, reading, CarriedState() if course is None else course.carried, at=at)
+        self._ports.meters[site.id].note(at, state.powers)
+        asked = {} if course is None else course.asked
+        wanted: tuple[Setpoint, ...] = ()
+        if course is not None:
+            course.carried = carry(state)
+            wanted = derive_setpoints(
+                site,
+                None if paused else self._course(course, state, at),
+                plan=course.plan,
+                at=at,
+                valid_until=at + self._valid_for,
+                source=SetpointSource.OVERRIDE if paused else SetpointSource.FAST_LOOP,
+            )
+        self._live.publish(
+            site.id,
+            LiveState(
+                at=at,
+                powers=state.powers,
+                stored_kwh=state.stored_kwh,
+                setpoints={setpoint.asset: setpoint for setpoint in asked.values()},
+                troubles=reading.troubles,
+                quality=state.quality,
+            ),
+        )
+        return [setpoint for setpoint in wanted if course is not None and self._is_due(course, setpoint, at)]
+
+    def _is_due(self, course: _Course, wanted: Setpoint, at: datetime) -> bool:
+        """Tell whether a setpoint must be written now."""
+        refused_at = course.refused_at.get(_key(wanted))
+        if refused_at is not None and at - refused_at < RETRY_SHARE * self._valid_for:
+            return False
+        return _differs(course.asked.get(_key(wanted)), wanted, at)
+
+    def _course(self, course: _Course, state: SiteState, at: datetime) -> Course | None:
+        """Return what the site is to do now: re-solved with the meter where that is known, else as planned."""
+        planned = course_of_plan(course.site, course.expected, course.plan, at)
+        if planned is None or state.quality is Quality.BAD:
+            return None
+        if course.warm is None or state.powers.load_kw is None:
+            return planned
+        first = course.warm.resolve_first(
+            load_kw=max(0.0, state.powers.load_kw),
+            pv_available_kw=_available_kw(course, state, planned, at),
+            stored_kwh=dict(state.stored_kwh),
+        )
+        return planned if first.outcome not in USABLE else _merged(planned, first)
+
+    def _remember(self, setpoints: Sequence[Setpoint], deliveries: Sequence[Delivery]) -> None:
+        outcomes = {delivery.setpoint_id: delivery for delivery in deliveries}
+        for setpoint in setpoints:
+            delivery = outcomes[setpoint.id]
+            course = self._courses[setpoint.site_id]
+            self._metrics.setpoints.labels(outcome=delivery.outcome).inc()
+            if delivery.outcome in IN_FORCE:
+                _replace(course.asked, setpoint)
+                course.refused_at.pop(_key(setpoint), None)
+            else:
+                course.asked.pop(_key(setpoint), None)
+                course.refused_at[_key(setpoint)] = setpoint.valid_from
+
+
+def _warm(site: Site, state: SiteState, expected: SiteOutlook, outlook: Outlook) -> WarmDispatch | None:
+    """Return the compiled dispatch of a site, warm; None where its state does not carry one."""
+    if state.quality is Quality.BAD:
+        return None
+    try:
+        return WarmDispatch(to_problem(site, state, expected, outlook))
+    except InvalidProblem as error:
+        log.warning("fast_loop.no_dispatch site=%s cause=%s", site.id, error)
+        return None
+
+
+def _available_kw(course: _Course, state: SiteState, planned: Course, at: datetime) -> dict[str, float]:
+    """Return the solar power available now: what is delivered, or what was expected where it is held back."""
+    index = course.plan.index_at(at) or 0
+    available = {}
+    for pv in course.site.pvs:
+        delivered_kw = state.powers.pv_kw[pv.name]
+        expected_kw = float(course.expected.pv[pv.name].mean_kw[min(index, len(course.plan.starts_s) - 1)])
+        held_back = planned.generation_limit_kw.get(pv.name) is not None
+        if delivered_kw is None:
+            available[pv.name] = expected_kw
+        else:
+            available[pv.name] = max(delivered_kw, expected_kw) if held_back else delivered_kw
+    return available
+
+
+def _merged(planned: Course, first: FirstInterval) -> Course:
+    """Take storage and vehicles from the fresh decision; caps on solar stay as planned."""
+    fresh = first.net_consumption_kw
+    return Course(
+        battery_kw={name: fresh.get(name, kw) for name, kw in planned.battery_kw.items()},
+        generation_limit_kw=planned.generation_limit_kw,
+        vehicle_kw={name: fresh.get(name, kw) for name, kw in planned.vehicle_kw.items()},
+    )
+
+
+def _key(setpoint: Setpoint) -> str:
+    return f"{setpoint.asset}.{setpoint.quantity}"
+
+
+def _differs(held: Setpoint | None, wanted: Setpoint, at: datetime) -> bool:
+    """Tell whether a setpoint must be written: new, moved beyond the dead band, or half expired."""
+    if held is None:
+        return True
+    if wanted.value_kw is None or held.value_kw is None:
+        return wanted.value_kw is not held.value_kw
+    if abs(wanted.value_kw - held.value_kw) > DEAD_BAND_KW:
+        return True
+    return at - held.valid_from >= (held.valid_until - held.valid_from) / 2
+
+
+def _replace(asked: dict[str, Setpoint], setpoint: Setpoint) -> None:
+    """Put a setpoint in force; an asset has one quantity at a time."""
+    for key in [key for key, held in asked.items() if held.asset == setpoint.asset]:
+        del asked[key]
+    asked[_key(setpoint)] = setpoint

@@ -1,0 +1,68 @@
+"""What waits for the store: written in order, kept while the store refuses, counted when it must be dropped."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import TypeVar
+
+from ems.errors import StoreError
+from ems.metrics import Metrics
+
+log = logging.getLogger("ems.store")
+
+Answer = TypeVar("Answer")
+Write = Callable[[], None]
+
+
+class Outbox:
+    """Writes to the store off the event loop, one at a time, oldest first.
+
+    While the store refuses (disk full, locked) writes wait in memory, up to `limit`; the first refusal and the recovery
+    are logged, and whoever asks `healthy` sees the state between.
+    """
+
+    def __init__(self, metrics: Metrics, *, limit: int = 20_000) -> None:
+        self._waiting: deque[Write] = deque()
+        self._limit = limit
+        self._metrics = metrics
+        self._turn = asyncio.Lock()
+        self.trouble: str | None = None
+        """Why the store refuses; None while it accepts."""
+        self.dropped = 0
+        """Writes given up because too many waited."""
+
+    @property
+    def waiting(self) -> int:
+        """Writes not yet accepted."""
+        return len(self._waiting)
+
+    async def put(self, write: Write) -> None:
+        """Add a write and try to get everything waiting accepted; returns whether or not it was."""
+        self._waiting.append(write)
+        if len(self._waiting) > self._limit:
+            self._waiting.popleft()
+            self.dropped += 1
+        await self.flush()
+
+    async def flush(self) -> bool:
+        """Write what waits, in order; False when the store refused."""
+        async with self._turn:
+            while self._waiting:
+                try:
+                    await asyncio.to_thread(self._waiting[0])
+                except StoreError as error:
+                    self._note(str(error))
+                    return False
+                self._waiting.popleft()
+                self._note(None)
+            self._metrics.store_queue.set(len(self._waiting))
+            return True
+
+    def _note(self, trouble: str | None) -> None:
+        self._metrics.store_queue.set(len(self._waiting))
+        if trouble and not self.trouble:
+            log.error("store.refuses cause=%s", trouble)
+        if self.trouble and not trouble:
+            log.warning("store.accepts_again waiting=%d", len(self._waiting))
+        self.trouble = trouble
