@@ -39,8 +39,8 @@ class Changes:
 
     site_ids: frozenset[str]
     """Sites with a newer `LiveState`."""
-    cycle: bool
-    """Whether a planning cycle was recorded: plans, accounts and edges may be new."""
+    recorded: bool
+    """Whether records changed: a planning cycle ended, or somebody paused or resumed a site."""
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -48,29 +48,31 @@ class Subscription:
     """One listener's unseen changes."""
 
     _site_ids: set[str] = field(default_factory=set)
-    _cycle: bool = False
+    _recorded: bool = False
     _news: asyncio.Event = field(default_factory=asyncio.Event)
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    """The loop it is awaited in."""
 
     async def changes(self) -> Changes:
         """Wait until something changed, and return all of it."""
         await self._news.wait()
-        seen = Changes(site_ids=frozenset(self._site_ids), cycle=self._cycle)
+        seen = Changes(site_ids=frozenset(self._site_ids), recorded=self._recorded)
         self._site_ids.clear()
-        self._cycle = False
+        self._recorded = False
         self._news.clear()
         return seen
 
     def note(self, site_id: str | None) -> None:
-        """Remember that a site changed, or with None that a cycle was recorded."""
+        """Remember that a site's present changed, or with None that records did."""
         if site_id is None:
-            self._cycle = True
+            self._recorded = True
         else:
             self._site_ids.add(site_id)
         self._news.set()
 
 
 class Live:
-    """Latest state of every site; used from the service's event loop only."""
+    """Latest state of every site; `publish` and `subscribe` from the service's event loop only."""
 
     def __init__(self) -> None:
         self._latest: dict[str, LiveState] = {}
@@ -82,10 +84,13 @@ class Live:
         for subscription in self._subscriptions:
             subscription.note(site_id)
 
-    def announce_cycle(self) -> None:
-        """Tell whoever listens that a planning cycle has been recorded."""
-        for subscription in self._subscriptions:
-            subscription.note(None)
+    def announce(self) -> None:
+        """Tell whoever listens that records changed: a cycle ended, or a person paused or resumed a site.
+
+        May be called from any thread.
+        """
+        for subscription in tuple(self._subscriptions):
+            subscription.loop.call_soon_threadsafe(subscription.note, None)
 
     def latest(self, site_id: str) -> LiveState | None:
         """Return the latest state of a site; None before the first pass."""
