@@ -6,7 +6,21 @@ does not pass cannot be published.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from optimizer.arrays import FloatArray, Series
+from optimizer.ladder import LADDER
+from optimizer.solution import AssetSchedule, CostLine, UnmetWish
+
+if TYPE_CHECKING:
+    from optimizer.problem import DispatchProblem
+
+TOLERANCE = 1e-6
+"""Largest error of a power or energy, as a share of the largest power or energy of the site (at least 1 kW)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,3 +50,138 @@ class Audit:
     def passed(self) -> bool:
         """True if nothing was found."""
         return not self.findings
+
+
+class AuditReport:
+    """Collects findings, cost lines and unmet wishes while assets are checked."""
+
+    __slots__ = ("costs", "findings", "schedules", "tolerance", "unmet")
+
+    def __init__(self, schedules: Sequence[AssetSchedule], *, tolerance: float) -> None:
+        self.schedules = schedules
+        self.tolerance = tolerance
+        self.findings: list[Finding] = []
+        self.costs: list[CostLine] = []
+        self.unmet: list[UnmetWish] = []
+
+    def schedule(self, name: str) -> Any:
+        """The schedule of another asset."""
+        return next(schedule for schedule in self.schedules if schedule.name == name)
+
+    def within(
+        self,
+        owner: str,
+        rule: str,
+        value: FloatArray,
+        *,
+        least: Series = 0.0,
+        most: Series = np.inf,
+        unit: str = "kW",
+    ) -> None:
+        """Every value lies in [least, most]."""
+        excess = np.maximum(value - most, least - value)
+        self.zero(owner, rule, excess, unit=unit, signed=True)
+
+    def zero(
+        self, owner: str, rule: str, error: FloatArray, *, unit: str = "kW", signed: bool = False
+    ) -> None:
+        """Every error vanishes (or, `signed`, is not positive)."""
+        worst = error.max() if signed else max(error.max(), -error.min())
+        if not worst <= self.tolerance:  # a NaN is a finding too
+            size = error if signed else np.abs(error)
+            at = int(np.argmax(np.where(np.isnan(size), np.inf, size)))
+            self.findings.append(
+                Finding(rule=rule, owner=owner, interval=at, excess=float(size[at]), unit=unit)
+            )
+
+    def apart(self, owner: str, rule: str, one: FloatArray, other: FloatArray) -> None:
+        """Of two opposite directions, one rests."""
+        self.zero(owner, rule, np.minimum(one, other), signed=True)
+
+    def charge(self, term: str, owner: str, amount: float, *, is_money: bool = True) -> None:
+        """Add a line to the bill."""
+        if amount:
+            self.costs.append(CostLine(term=term, owner=owner, amount=float(amount), is_money=is_money))
+
+    def wish(
+        self, wish: str, owner: str, missing: FloatArray, weight: Series, price: Series, *, unit: str = "kWh"
+    ) -> None:
+        """Add what is missing of a wish [unit per weight], and what it costs."""
+        if missing.size == 0 or missing.max() <= self.tolerance:
+            return
+        missing = np.maximum(missing, 0.0)
+        cost = float(np.sum(missing * weight * price))
+        first = int(np.argmax(missing > self.tolerance))
+        amount = float(np.sum(missing * weight))
+        self.unmet.append(
+            UnmetWish(wish=wish, owner=owner, amount=amount, unit=unit, cost=cost, first_interval=first)
+        )
+        self.charge(wish, owner, cost, is_money=False)
+
+
+def audit(
+    problem: DispatchProblem,
+    schedules: Sequence[AssetSchedule],
+    import_kw: FloatArray,
+    export_kw: FloatArray,
+    unserved_kw: FloatArray,
+    surplus_kw: FloatArray,
+) -> AuditReport:
+    """Check a schedule against its problem and write its bill.
+
+    Rules: import - export = load - unserved + surplus + net consumption of every asset; no power negative; ratings
+    of the connection; never both directions at once; each asset's own rules; each heat node gives what it gets.
+    """
+    grid = problem.grid
+    largest = max(1.0, float(import_kw.max()), float(export_kw.max()), float(np.abs(problem.load_kw).max()))
+    report = AuditReport(schedules, tolerance=TOLERANCE * largest)
+    for asset, schedule in zip(problem.assets, schedules, strict=True):
+        asset.audit(problem, schedule, report)
+    drawn = problem.load_kw - unserved_kw + surplus_kw
+    for schedule in schedules:
+        drawn = drawn + schedule.net_consumption_kw
+    report.zero("grid", "bus_balance", import_kw - export_kw - drawn)
+    report.within("grid", "import_rating", import_kw, most=grid.import_rating_kw)
+    report.within("grid", "export_rating", export_kw, most=grid.export_rating_kw)
+    report.within("grid", "unserved", unserved_kw, most=np.maximum(problem.load_kw, 0.0))
+    report.within("grid", "surplus", surplus_kw)
+    report.apart("grid", "import_and_export", import_kw, export_kw)
+    _bill_connection(problem, import_kw, export_kw, unserved_kw, surplus_kw, report)
+    _check_heat(schedules, report)
+    return report
+
+
+def _bill_connection(
+    problem: DispatchProblem,
+    import_kw: FloatArray,
+    export_kw: FloatArray,
+    unserved_kw: FloatArray,
+    surplus_kw: FloatArray,
+    report: AuditReport,
+) -> None:
+    """Energy money, carbon, and the wishes of the connection."""
+    grid, prices, hours, scale = problem.grid, problem.prices, problem.hours, problem.price_scale
+    imported_kwh, exported_kwh = hours * import_kw, hours * export_kw
+    report.charge("import", "grid", float(np.sum(imported_kwh * prices.import_per_kwh)))
+    report.charge("export", "grid", -float(np.sum(exported_kwh * prices.export_per_kwh)))
+    if prices.co2_per_kg:
+        report.charge(
+            "co2",
+            "grid",
+            float(np.sum(imported_kwh * prices.co2_kg_per_kwh)) * prices.co2_per_kg,
+            is_money=False,
+        )
+    report.wish("unserved_load", "grid", unserved_kw, hours, LADDER.unserved_load * scale)
+    report.wish("surplus", "grid", surplus_kw, hours, LADDER.surplus * scale)
+    report.wish("import_limit", "grid", import_kw - grid.import_limit_kw, hours, LADDER.grid_limit * scale)
+    report.wish("export_limit", "grid", export_kw - grid.export_limit_kw, hours, LADDER.grid_limit * scale)
+
+
+def _check_heat(schedules: Sequence[AssetSchedule], report: AuditReport) -> None:
+    """Every heat node gives what it gets."""
+    nodes: dict[str, FloatArray] = {}
+    for schedule in schedules:
+        if schedule.heat_node is not None:
+            nodes[schedule.heat_node] = nodes.get(schedule.heat_node, 0.0) + np.asarray(schedule.net_heat_kw)
+    for node, error in nodes.items():
+        report.zero(node, "heat_balance", error)

@@ -1,12 +1,39 @@
-"""Solve one site or many: the only way in."""
+"""Solve one site or many: the only way in.
+
+A site is first solved lean: no binaries, and every wish that can be a bound is one. The answer says itself whether
+that was right: a bound whose reduced cost exceeds the price of breaking it, or a plan that charges and discharges at
+once, sends the site to the model with slacks, or with binaries where they are missing. Most sites never go there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Executor
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
 
+import numpy as np
+
+from optimizer.arrays import BoolArray, FloatArray, IntArray
+from optimizer.audit import Audit, Finding, audit
+from optimizer.formulation.builder import EXCLUSIVE_KW, Shape
+from optimizer.formulation.site import GRID, reach, site_shape
+from optimizer.highs import Answer, Basis, Solver
+from optimizer.ladder import LADDER, TIE_BREAK
 from optimizer.problem import DispatchProblem
-from optimizer.solution import DispatchSolution
+from optimizer.solution import DispatchSolution, Outcome, SolveReport
+from optimizer.template import Family, Template, Vectors, compile_shape
+
+CHUNK = 64
+"""Problems handed to a worker at once; their vectors are made by one sparse product."""
+
+COST_TOLERANCE = 1e-6
+"""Largest difference between the solver's objective and the recomputed bill, as a share of the bill's lines."""
+
+_ROUNDS = 3
+"""Rounds of adding binaries where the answer is broken before all of them are asked for."""
 
 
 def solve(problem: DispatchProblem) -> DispatchSolution:
@@ -37,4 +64,360 @@ def solve_many(
     executor
         Where the work goes in chunks: a thread or process pool, Dask's executor; None works in this thread.
     """
-    raise NotImplementedError
+    groups: defaultdict[Shape, list[int]] = defaultdict(list)
+    for position, problem in enumerate(problems):
+        groups[first_shape(problem)].append(position)
+    chunks = [
+        positions[start : start + CHUNK]
+        for positions in groups.values()
+        for start in range(0, len(positions), CHUNK)
+    ]
+    solutions: list[DispatchSolution | None] = [None] * len(problems)
+    if executor is None:
+        for chunk in chunks:
+            for position, solution in zip(chunk, solve_chunk([problems[p] for p in chunk]), strict=True):
+                solutions[position] = solution
+    else:
+        waiting: list[tuple[list[int], Future[list[DispatchSolution]]]] = [
+            (chunk, executor.submit(solve_chunk, [problems[p] for p in chunk])) for chunk in chunks
+        ]
+        for chunk, future in waiting:
+            for position, solution in zip(chunk, future.result(), strict=True):
+                solutions[position] = solution
+    return [solution for solution in solutions if solution is not None]
+
+
+def solve_chunk(problems: Sequence[DispatchProblem]) -> list[DispatchSolution]:
+    """Plans for problems of one shape: what a worker does."""
+    shape = first_shape(problems[0])
+    template, compiled = template_of(shape)
+    vectors = template.vectors(problems)
+    return [
+        _Solve(problem, compile_seconds=compiled if first else 0.0).run(template, vector)
+        for first, (problem, vector) in _flag_first(zip(problems, vectors, strict=True))
+    ]
+
+
+def _flag_first(
+    pairs: Iterator[tuple[DispatchProblem, Vectors]],
+) -> Iterator[tuple[bool, tuple[DispatchProblem, Vectors]]]:
+    for position, pair in enumerate(pairs):
+        yield position == 0, pair
+
+
+def first_shape(problem: DispatchProblem) -> Shape:
+    """The shape a problem is tried in first."""
+    return site_shape(problem, soft=needs_soft(problem), discrete=False)
+
+
+def needs_soft(problem: DispatchProblem) -> bool:
+    """True if the lean model is known to have no solution."""
+    return any(asset.needs_soft(problem) for asset in problem.assets)
+
+
+_templates: dict[Shape, Template] = {}
+_starts: dict[Shape, Basis] = {}
+_compiling = threading.Lock()
+_own = threading.local()
+
+
+def template_of(shape: Shape) -> tuple[Template, float]:
+    """The compiled template of a shape, and what compiling took now [s]; 0 when it was known."""
+    template = _templates.get(shape)
+    if template is not None:
+        return template, 0.0
+    with _compiling:
+        template = _templates.get(shape)
+        if template is not None:
+            return template, 0.0
+        template = _templates[shape] = compile_shape(shape)
+        return template, template.compile_seconds
+
+
+def own_solver() -> Solver:
+    """This thread's HiGHS."""
+    solver: Solver | None = getattr(_own, "solver", None)
+    if solver is None:
+        solver = _own.solver = Solver()
+    return solver
+
+
+@dataclass(slots=True)
+class AssetValues:
+    """One asset's part of an answer; see `builder.Values`."""
+
+    template: Template
+    answer: Answer
+    key: str
+    scale: float
+
+    def column(self, name: str) -> FloatArray:
+        """Values of a variable family; zeros where the shape does not have it."""
+        where = self.template.columns.get((self.key, name))
+        return self.answer.x[where] if where is not None else np.zeros(self.template.shape.intervals)
+
+    def row_dual(self, name: str) -> FloatArray:
+        """Change of the objective [currency] per unit of right-hand side of a constraint family."""
+        where = self.template.rows.get((self.key, name))
+        if where is None:
+            return np.zeros(self.template.shape.intervals)
+        return self.answer.row_dual[where] * self.scale
+
+    def column_dual(self, name: str) -> FloatArray:
+        """Reduced costs of a variable family [currency per unit]."""
+        where = self.template.columns.get((self.key, name))
+        if where is None:
+            return np.zeros(self.template.shape.intervals)
+        return self.answer.column_dual[where] * self.scale
+
+
+@dataclass(slots=True)
+class _Solve:
+    """The way of one problem through lean, soft and discrete models."""
+
+    problem: DispatchProblem
+    compile_seconds: float
+    solver: Solver = field(default_factory=own_solver)
+    template: Template = field(init=False)
+    whole: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    fixed: FloatArray = field(default_factory=lambda: np.empty(0))
+    began: float = field(default_factory=time.perf_counter)
+    solver_seconds: float = 0.0
+    runs: int = 0
+    binaries: int = 0
+    gap: float = 0.0
+
+    def run_soft(self) -> DispatchSolution:
+        """The same, but with every soft limit from the start."""
+        shape = site_shape(self.problem, soft=True, discrete=False)
+        template, _ = template_of(shape)
+        return self.run(template, template.vectors([self.problem])[0])
+
+    def run(self, template: Template, vectors: Vectors) -> DispatchSolution:
+        """Lean first; then what the answer asks for."""
+        answer = self._linear(template, vectors)
+        if not template.shape.soft and not self._lean_holds(template, answer):
+            template, vectors = self._other(template, soft=True, discrete=False)
+            answer = self._linear(template, vectors)
+        if answer.outcome is Outcome.OPTIMAL:
+            broken = broken_families(self.problem, template, answer)
+            if broken:
+                return self._discrete(template, broken)
+        return self._finish(template, vectors, answer)
+
+    def _linear(self, template: Template, vectors: Vectors) -> Answer:
+        """One linear run from the shape's start."""
+        solver = self.solver
+        start = _starts.get(template.shape)
+        solver.use_presolve(start is None)
+        solver.load(template, vectors)
+        if start is not None:
+            solver.start(start)
+        answer = self._counted(solver, whole=False)
+        if start is None and answer.outcome is Outcome.OPTIMAL:
+            _starts[template.shape] = solver.basis()
+        return answer
+
+    def _counted(self, solver: Solver, *, whole: bool) -> Answer:
+        scale = self.problem.price_scale
+        gap = self.problem.money_gap
+        solver.limit(seconds=self._left(), gap=0.01 if gap is None else gap / scale)
+        answer = solver.run(whole=whole)
+        self.runs += 1
+        self.solver_seconds += answer.seconds
+        return answer
+
+    def _left(self) -> float:
+        """What is left of the time box [s]."""
+        return max(
+            0.05, self.problem.time_limit_s - (time.perf_counter() - self.began - self.compile_seconds)
+        )
+
+    def _other(self, template: Template, *, soft: bool, discrete: bool) -> tuple[Template, Vectors]:
+        shape = site_shape(self.problem, soft=soft, discrete=discrete)
+        other, seconds = template_of(shape)
+        self.compile_seconds += seconds
+        return other, other.vectors([self.problem])[0]
+
+    def _values(self, template: Template, answer: Answer, position: int) -> AssetValues:
+        return AssetValues(template, answer, f"a{position}", self.problem.price_scale)
+
+    def _lean_holds(self, template: Template, answer: Answer) -> bool:
+        """True if no bound of the lean model stands for a wish that is worth breaking."""
+        if answer.outcome is not Outcome.OPTIMAL:
+            return False
+        problem = self.problem
+        limit = LADDER.grid_limit * problem.price_scale * problem.hours
+        grid = AssetValues(template, answer, GRID, problem.price_scale)
+        if not (
+            np.all(-grid.column_dual("import") <= limit) and np.all(-grid.column_dual("export") <= limit)
+        ):
+            return False
+        return all(
+            asset.lean_holds(problem, self._values(template, answer, position))
+            for position, asset in enumerate(problem.assets)
+        )
+
+    def _discrete(self, template: Template, broken: dict[Family, BoolArray]) -> DispatchSolution:
+        """Ask for whole numbers where the answer is broken, and again where that broke something else."""
+        soft = template.shape.soft
+        template, vectors = self._other(template, soft=soft, discrete=True)
+        wanted: dict[Family, BoolArray] = {}
+        solver = self.solver
+        round_ = 0
+        while True:
+            for family, mask in broken.items():
+                wanted[family] = wanted[family] | mask if family in wanted else mask.copy()
+            if round_ == _ROUNDS:
+                wanted = {
+                    family: np.ones(len(positions(where)), dtype=bool)
+                    for family, where in template.binaries.items()
+                }
+            whole = np.concatenate(
+                [positions(template.binaries[family])[mask] for family, mask in wanted.items()]
+            )
+            self.binaries = len(whole)
+            solver.use_presolve(True)
+            solver.load(template, vectors, integral=whole)
+            answer = self._counted(solver, whole=True)
+            if answer.outcome is Outcome.INFEASIBLE and not soft:
+                soft = True
+                template, vectors = self._other(template, soft=True, discrete=True)
+                continue
+            if answer.outcome not in (Outcome.OPTIMAL, Outcome.FEASIBLE):
+                return self._finish(template, vectors, answer)
+            broken = broken_families(self.problem, template, answer)
+            if not broken or round_ == _ROUNDS:
+                return self._settle(template, vectors, answer, whole)
+            round_ += 1
+
+    def _settle(
+        self, template: Template, vectors: Vectors, found: Answer, whole: IntArray
+    ) -> DispatchSolution:
+        """Fix the whole numbers and solve the rest once more: exact powers, and marginal prices."""
+        fixed = np.round(found.x[whole])
+        self.whole, self.fixed = whole, fixed
+        vectors.lower[whole] = fixed
+        vectors.upper[whole] = fixed
+        self.gap = max(0.0, found.gap * self.problem.price_scale)
+        solver = self.solver
+        solver.use_presolve(True)
+        solver.load(template, vectors)
+        answer = self._counted(solver, whole=False)
+        if answer.outcome is not Outcome.OPTIMAL:
+            answer = found
+        elif found.outcome is Outcome.FEASIBLE:
+            answer.outcome = Outcome.FEASIBLE
+        return self._finish(template, vectors, answer)
+
+    def _finish(self, template: Template, vectors: Vectors, answer: Answer) -> DispatchSolution:
+        """Read, audit, and put together."""
+        problem = self.problem
+        self.template = template
+        if answer.outcome not in (Outcome.OPTIMAL, Outcome.FEASIBLE):
+            return self._nothing(answer)
+        np.clip(answer.x, vectors.lower, vectors.upper, out=answer.x)
+        grid = AssetValues(template, answer, GRID, problem.price_scale)
+        schedules = tuple(
+            asset.read(problem, self._values(template, answer, position))
+            for position, asset in enumerate(problem.assets)
+        )
+        imported, exported = grid.column("import"), grid.column("export")
+        unserved, surplus = grid.column("unserved"), grid.column("surplus")
+        checked = audit(problem, schedules, imported, exported, unserved, surplus)
+        tie_break = tie_break_bound(problem)
+        total = sum(line.amount for line in checked.costs)
+        claimed = answer.objective * problem.price_scale - float(vectors.tie @ answer.x)
+        size = sum(abs(line.amount) for line in checked.costs) + problem.price_scale
+        if not abs(claimed - total) <= COST_TOLERANCE * size:
+            checked.findings.append(
+                Finding(rule="cost", owner="site", interval=0, excess=abs(claimed - total), unit="currency")
+            )
+        return DispatchSolution(
+            problem=problem,
+            outcome=answer.outcome if not checked.findings else Outcome.FAILED,
+            schedules=schedules,
+            import_kw=imported,
+            export_kw=exported,
+            unserved_kw=unserved,
+            surplus_kw=surplus,
+            costs=tuple(checked.costs),
+            unmet=tuple(checked.unmet),
+            bus_price_per_kwh=grid.row_dual("bus") / problem.hours,
+            report=self._report(answer, soft=template.shape.soft, tie_break=tie_break),
+            audit=Audit(findings=tuple(checked.findings)),
+        )
+
+    def _nothing(self, answer: Answer) -> DispatchSolution:
+        """The solver gave no point."""
+        nothing = np.zeros(self.problem.intervals)
+        return DispatchSolution(
+            problem=self.problem,
+            outcome=answer.outcome,
+            import_kw=nothing,
+            export_kw=nothing,
+            unserved_kw=nothing,
+            surplus_kw=nothing,
+            bus_price_per_kwh=nothing,
+            report=self._report(answer, soft=True, tie_break=0.0),
+            audit=Audit(
+                findings=(Finding(rule="no_solution", owner="site", interval=0, excess=np.inf, unit="kW"),)
+            ),
+        )
+
+    def _report(self, answer: Answer, *, soft: bool, tie_break: float) -> SolveReport:
+        return SolveReport(
+            gap=self.gap,
+            seconds=time.perf_counter() - self.began,
+            solver_seconds=self.solver_seconds,
+            compile_seconds=self.compile_seconds,
+            binaries=self.binaries,
+            runs=self.runs,
+            soft=soft,
+            tie_break_cost=tie_break,
+            message="" if answer.outcome is Outcome.OPTIMAL else answer.message,
+        )
+
+
+def broken_families(problem: DispatchProblem, template: Template, answer: Answer) -> dict[Family, BoolArray]:
+    """Per binary family: where the relaxed answer cannot be followed."""
+    found: dict[Family, BoolArray] = {}
+    grid = AssetValues(template, answer, GRID, problem.price_scale)
+    both = np.minimum(grid.column("import"), grid.column("export")) > EXCLUSIVE_KW
+    if both.any():
+        found[GRID, "importing"] = both
+    for position, asset in enumerate(problem.assets):
+        values = AssetValues(template, answer, f"a{position}", problem.price_scale)
+        for name, mask in asset.broken(problem, values).items():
+            if mask.any():
+                found[f"a{position}", name] = mask
+    return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settled:
+    """The soft model a problem ends in, with its whole numbers decided."""
+
+    template: Template
+    whole: IntArray
+    """Columns that had to be whole."""
+    fixed: FloatArray
+    """Their values."""
+
+
+def settle(problem: DispatchProblem, solver: Solver) -> Settled:
+    """Decide the whole numbers of a problem in the model with every soft limit: what the fast loop starts from."""
+    work = _Solve(problem, compile_seconds=0.0, solver=solver)
+    work.run_soft()
+    return Settled(template=work.template, whole=work.whole, fixed=work.fixed)
+
+
+def tie_break_bound(problem: DispatchProblem) -> float:
+    """What the preference among equal plans can cost at most [currency]: its largest minus its smallest value."""
+    drawn, fed = reach(problem)
+    return 3.0 * TIE_BREAK * problem.price_scale * float(problem.hours @ (3.0 * (drawn + fed)))
+
+
+def positions(where: slice | IntArray) -> IntArray:
+    """The positions a family stands at."""
+    return np.arange(where.start, where.stop) if isinstance(where, slice) else where

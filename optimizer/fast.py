@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
+from types import MappingProxyType
+from typing import Any
 
-from optimizer.problem import DispatchProblem
-from optimizer.solution import DispatchSolution, Outcome
+import numpy as np
+import scipy.sparse as sp
+
+from optimizer.arrays import FloatArray, IntArray
+from optimizer.engine import AssetValues, broken_families, positions, settle, template_of
+from optimizer.formulation.battery import Battery
+from optimizer.formulation.pv import Pv
+from optimizer.formulation.site import GRID, site_shape
+from optimizer.formulation.vehicle import Vehicle
+from optimizer.highs import Answer, Solver
+from optimizer.problem import Asset, DispatchProblem
+from optimizer.solution import AssetSchedule, DispatchSolution, Outcome, StoreSchedule
+from optimizer.template import Family, Template
+
+_MOST_BRANCHES = 4
+"""Directions decided by trying both sides in one call (2 to the 4th runs); more are left as the relaxation has them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +38,8 @@ class FirstInterval:
     """Export that results [kW]."""
     net_consumption_kw: Mapping[str, float]
     """Per asset: power at the site bus, + drawn [kW]; assets behind a hybrid inverter: on its DC side."""
+    curtailed_kw: Mapping[str, float]
+    """Per solar array: power to hold back [kW]."""
     unserved_kw: float
     """Critical load that cannot be served [kW]."""
     surplus_kw: float
@@ -34,10 +53,41 @@ class FirstInterval:
 
 
 class WarmDispatch:
-    """One site's compiled dispatch, kept warm between two plans. Not safe for two threads at once."""
+    """One site's compiled dispatch, kept warm between two plans. Not safe for two threads at once.
+
+    It is the model with every soft limit, so it answers whatever the meter shows. Whole-number decisions of the plan
+    (starts, runs) stay as planned; directions (charge or discharge, import or export) are decided anew.
+    """
 
     def __init__(self, start: DispatchProblem | DispatchSolution) -> None:
-        raise NotImplementedError
+        problem = start.problem if isinstance(start, DispatchSolution) else start
+        self.problem = problem
+        self._solver = Solver()
+        settled = settle(problem, self._solver)
+        self._adopt(problem, settled.template, settled.whole, settled.fixed)
+
+    def _adopt(
+        self, problem: DispatchProblem, template: Template, whole: IntArray, fixed: FloatArray
+    ) -> None:
+        """Load a template with the plan's whole numbers fixed, and solve it once."""
+        self._template = template
+        self._by_parameter = sp.csc_array(template.affine)
+        self._theta = template.thetas([problem])[0]
+        self._now = {
+            family: int(positions(where)[0])
+            for family, where in template.binaries.items()
+            if family in template.directions
+        }
+        keep = ~np.isin(whole, list(self._now.values()))
+        vectors = template.vectors([problem])[0]
+        vectors.lower[whole[keep]] = fixed[keep]
+        vectors.upper[whole[keep]] = fixed[keep]
+        self._pinned = frozenset(int(column) for column in whole[keep])
+        self._solver.use_presolve(True)
+        self._solver.load(template, vectors)
+        self._solver.limit(seconds=problem.time_limit_s, gap=0.0)
+        self._solver.run()
+        self._solver.use_presolve(False)
 
     def resolve_first(
         self,
@@ -64,4 +114,181 @@ class WarmDispatch:
         remaining_h
             What is left of the first interval [h].
         """
-        raise NotImplementedError
+        problem = _with_first(
+            self.problem,
+            load_kw=load_kw,
+            available_kw=pv_available_kw or {},
+            stored_kwh=stored_kwh or {},
+            import_limit_kw=import_limit_kw,
+            export_limit_kw=export_limit_kw,
+            remaining_h=remaining_h,
+        )
+        seconds = self._change(problem)
+        answer = self._solver.run()
+        seconds += answer.seconds
+        if answer.outcome is Outcome.OPTIMAL:
+            torn = self._torn(problem, answer)
+            if torn and not self._template.shape.discrete:
+                shape = site_shape(problem, soft=True, discrete=True)
+                self._adopt(problem, template_of(shape)[0], np.empty(0, dtype=np.int64), np.empty(0))
+                answer = self._solver.run()
+                torn = self._torn(problem, answer)
+            if torn:
+                answer, more = self._decide(problem, torn)
+                seconds += more
+        return self._read(problem, answer, seconds)
+
+    def _change(self, problem: DispatchProblem) -> float:
+        """Change what differs from the loaded problem, entry by entry."""
+        template = self._template
+        theta = template.thetas([problem])[0]
+        changed = np.flatnonzero(theta != self._theta)
+        self._theta = theta
+        if not changed.size:
+            return 0.0
+        columns = self._by_parameter
+        rows = np.unique(
+            np.concatenate([columns.indices[columns.indptr[k] : columns.indptr[k + 1]] for k in changed])
+        )
+        entries = template.moving[rows]
+        values = template.constant[entries] + template.affine[rows] @ theta
+        self._solver.change(template, problem.price_scale, entries, values, self._pinned)
+        return 0.0
+
+    def _torn(self, problem: DispatchProblem, answer: Answer) -> list[Family]:
+        """Directions that the answer leaves open in the first interval."""
+        if answer.outcome is not Outcome.OPTIMAL:
+            return []
+        broken = broken_families(problem, self._template, answer)
+        families = [family for family, mask in broken.items() if mask[0]]
+        if self._template.shape.discrete:
+            families = [family for family in families if family in self._now]
+        return families[:_MOST_BRANCHES]
+
+    def _decide(self, problem: DispatchProblem, torn: list[Family]) -> tuple[Answer, float]:
+        """Try every combination of directions in the first interval; the cheapest wins, the first of equals."""
+        columns = np.array([self._now[family] for family in torn])
+        best: Answer | None = None
+        seconds = 0.0
+        for sides in product((0.0, 1.0), repeat=len(torn)):
+            side = np.array(sides)
+            self._solver.change_bounds(columns, side, side)
+            answer = self._solver.run()
+            seconds += answer.seconds
+            better = best is None or best.outcome is not Outcome.OPTIMAL or answer.objective < best.objective
+            if best is None or (answer.outcome is Outcome.OPTIMAL and better):
+                best = answer
+        self._solver.change_bounds(columns, np.zeros(len(columns)), np.ones(len(columns)))
+        assert best is not None
+        _ = problem
+        return best, seconds
+
+    def _read(self, problem: DispatchProblem, answer: Answer, seconds: float) -> FirstInterval:
+        """The first interval of an answer, checked."""
+        if answer.outcome not in (Outcome.OPTIMAL, Outcome.FEASIBLE) or not answer.row_dual.size:
+            return _no_decision(Outcome.FAILED, seconds)
+        scale = problem.price_scale
+        grid = AssetValues(self._template, answer, GRID, scale)
+        schedules = [
+            asset.read(problem, AssetValues(self._template, answer, f"a{position}", scale))
+            for position, asset in enumerate(problem.assets)
+        ]
+        imported, exported, unserved, surplus = (
+            max(0.0, float(grid.column(name)[0])) for name in ("import", "export", "unserved", "surplus")
+        )
+        drawn = sum(float(schedule.net_consumption_kw[0]) for schedule in schedules)
+        balance = imported - exported - (float(problem.load_kw[0]) - unserved + surplus + drawn)
+        size = max(1.0, imported, exported, abs(float(problem.load_kw[0])))
+        both = min(imported, exported)
+        if abs(balance) > 1e-6 * size or both > 1e-6 * size:
+            return _no_decision(Outcome.FAILED, seconds)
+        return FirstInterval(
+            outcome=answer.outcome,
+            import_kw=imported,
+            export_kw=exported,
+            net_consumption_kw=MappingProxyType({s.name: _power(s) for s in schedules}),
+            curtailed_kw=MappingProxyType(
+                {s.name: float(s.curtailed_kw[0]) for s in schedules if hasattr(s, "curtailed_kw")}
+            ),
+            unserved_kw=unserved,
+            surplus_kw=surplus,
+            bus_price_per_kwh=float(grid.row_dual("bus")[0] / problem.hours[0]),
+            stored_value_per_kwh=MappingProxyType(
+                {s.name: float(s.stored_value_per_kwh[1]) for s in schedules if isinstance(s, StoreSchedule)}
+            ),
+            solver_seconds=seconds,
+        )
+
+
+def _power(schedule: AssetSchedule) -> float:
+    """Power of an asset now, + drawn: at the site bus, or at its own terminals where it has no bus power."""
+    if isinstance(schedule, StoreSchedule):
+        return float(schedule.charge_kw[0] - schedule.discharge_kw[0])
+    used: Any = getattr(schedule, "used_kw", None)
+    return -float(used[0]) if used is not None else float(schedule.net_consumption_kw[0])
+
+
+def _no_decision(outcome: Outcome, seconds: float) -> FirstInterval:
+    nothing: Mapping[str, float] = MappingProxyType({})
+    return FirstInterval(
+        outcome=outcome,
+        import_kw=0.0,
+        export_kw=0.0,
+        net_consumption_kw=nothing,
+        curtailed_kw=nothing,
+        unserved_kw=0.0,
+        surplus_kw=0.0,
+        bus_price_per_kwh=np.nan,
+        stored_value_per_kwh=nothing,
+        solver_seconds=seconds,
+    )
+
+
+def _with_first(
+    problem: DispatchProblem,
+    *,
+    load_kw: float | None,
+    available_kw: Mapping[str, float],
+    stored_kwh: Mapping[str, float],
+    import_limit_kw: float | None,
+    export_limit_kw: float | None,
+    remaining_h: float | None,
+) -> DispatchProblem:
+    """The problem with other values in its first interval."""
+    changes: dict[str, Any] = {}
+    if load_kw is not None:
+        changes["load_kw"] = _put_first(problem.load_kw, load_kw)
+    if remaining_h is not None:
+        changes["hours"] = _put_first(problem.hours, remaining_h)
+    limits = {}
+    n = problem.intervals
+    if import_limit_kw is not None:
+        limits["import_limit_kw"] = _put_first(
+            np.broadcast_to(problem.grid.import_limit_kw, n), import_limit_kw
+        )
+    if export_limit_kw is not None:
+        limits["export_limit_kw"] = _put_first(
+            np.broadcast_to(problem.grid.export_limit_kw, n), export_limit_kw
+        )
+    if limits:
+        changes["grid"] = replace(problem.grid, **limits)
+    if available_kw or stored_kwh:
+        assets: list[Asset] = []
+        for asset in problem.assets:
+            if isinstance(asset, Pv) and asset.name in available_kw:
+                asset = replace(asset, available_kw=_put_first(asset.available_kw, available_kw[asset.name]))
+            elif isinstance(asset, (Battery, Vehicle)) and asset.name in stored_kwh:
+                asset = replace(asset, stored_kwh=stored_kwh[asset.name])
+            assets.append(asset)
+        known = {asset.name for asset in problem.assets}
+        for name in (*available_kw, *stored_kwh):
+            if name not in known:
+                raise KeyError(name)
+        changes["assets"] = tuple(assets)
+    return replace(problem, **changes) if changes else problem
+
+
+def _put_first(values: FloatArray, first: float) -> FloatArray:
+    changed = np.array(values)
+    changed[0] = first
+    return changed

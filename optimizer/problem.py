@@ -8,16 +8,16 @@ T + 1 fence posts.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from optimizer.arrays import Check, FloatArray, InvalidProblem, Series, as_series, freeze
+from optimizer.arrays import BoolArray, Check, FloatArray, InvalidProblem, Series, as_series, freeze
 
 if TYPE_CHECKING:
-    from optimizer.audit import Finding
+    from optimizer.audit import AuditReport
     from optimizer.formulation.builder import SiteModel, Values
     from optimizer.solution import AssetSchedule
 
@@ -203,13 +203,29 @@ class Asset(ABC):
     def parameters(self, problem: DispatchProblem) -> Mapping[str, Series]:
         """The numbers the equations of `formulate` name."""
 
+    def reach(self, problem: DispatchProblem) -> tuple[Series, Series]:
+        """The most it can draw from and feed into the site bus [kW], scalar or (T,), whatever is decided."""
+        return 0.0, 0.0
+
+    def needs_soft(self, problem: DispatchProblem) -> bool:
+        """True if the lean model (wishes as bounds) is known to have no solution."""
+        return False
+
+    def lean_holds(self, problem: DispatchProblem, values: Values) -> bool:
+        """True if no wish that the lean model kept as a bound is worth breaking at its price."""
+        return True
+
+    def broken(self, problem: DispatchProblem, values: Values) -> Mapping[str, BoolArray]:
+        """Per binary family: where the relaxed answer is not one the asset can follow."""
+        return {}
+
     @abstractmethod
     def read(self, problem: DispatchProblem, values: Values) -> AssetSchedule:
         """The schedule inside a solution."""
 
     @abstractmethod
-    def audit(self, problem: DispatchProblem, schedule: AssetSchedule) -> Iterator[Finding]:
-        """Recompute the asset from its schedule in plain numpy; yield what does not hold."""
+    def audit(self, problem: DispatchProblem, schedule: Any, report: AuditReport) -> None:
+        """Recompute the asset from its schedule in plain numpy; tell the report what does not hold and what it costs."""
 
 
 AnyAsset = TypeVar("AnyAsset", bound=Asset)
@@ -342,12 +358,16 @@ class DispatchProblem:
         """The site's assets of one kind."""
         return tuple(asset for asset in self.assets if isinstance(asset, kind))
 
+    def position(self, name: str) -> int:
+        """Place of an asset among `assets`; `KeyError` if there is none of this name."""
+        for position, asset in enumerate(self.assets):
+            if asset.name == name:
+                return position
+        raise KeyError(name)
+
     def asset(self, name: str) -> Asset:
         """The asset with this name; `KeyError` if there is none."""
-        for asset in self.assets:
-            if asset.name == name:
-                return asset
-        raise KeyError(name)
+        return self.assets[self.position(name)]
 
 
 def per_interval(value: Series | None, intervals: int) -> FloatArray:

@@ -46,6 +46,8 @@ class AssetSchedule:
     """Name of the asset."""
     net_consumption_kw: FloatArray
     """Power at the site bus, + drawn, - fed in [kW], (T,). 0 for assets behind a hybrid inverter."""
+    heat_node: str | None = None
+    """Heat node it is joined to, if any."""
     net_heat_kw: FloatArray | float = 0.0
     """Heat given to the asset's heat node, - taken from it [kW], (T,)."""
 

@@ -1,0 +1,138 @@
+"""The model while it is being written: one Pyomo model per shape, parameters declared as variables to compile over.
+
+Names: every asset has a `key` (`a0`, `a1`, .. in the order of the problem), every family a name; the pair finds
+parameters, columns and rows again after compilation.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pyomo.environ as pyo
+
+if TYPE_CHECKING:
+    from optimizer.arrays import FloatArray
+    from optimizer.problem import Asset
+
+Expr = Any
+"""A Pyomo expression; Pyomo carries no types."""
+
+EXCLUSIVE_KW = 1e-6
+"""Opposite powers below this are one direction [kW]."""
+
+Vector = Sequence[Any]
+"""Variables or parameters of one family, one per interval (or per fence post, or per segment)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What two problems must share to use one compiled template."""
+
+    intervals: int
+    """Number of intervals T."""
+    soft: bool
+    """True with a slack on every soft limit; False with soft limits as bounds (see `engine.py`)."""
+    discrete: bool
+    """True with the binaries that keep opposite directions apart."""
+    site: Hashable
+    """Structure of the money terms."""
+    assets: tuple[tuple[type[Asset], Hashable], ...]
+    """Kind and structure of each asset."""
+
+
+class Values(Protocol):
+    """The part of a solution vector that belongs to one asset, read by family."""
+
+    def column(self, name: str) -> FloatArray:
+        """Values of a variable family; zeros where the shape does not have it."""
+
+    def row_dual(self, name: str) -> FloatArray:
+        """Change of the objective [currency] per unit of right-hand side of a constraint family."""
+
+    def column_dual(self, name: str) -> FloatArray:
+        """Reduced costs of a variable family [currency per unit]."""
+
+
+class SiteModel:
+    """Collects parameters, variables, constraints and costs of one site."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self.intervals = shape.intervals
+        self.soft = shape.soft
+        self.discrete = shape.discrete
+        self.model = pyo.ConcreteModel()
+        self.parameters: dict[tuple[str, str], Vector] = {}
+        self.variables: dict[tuple[str, str], Vector] = {}
+        self.binaries: dict[tuple[str, str], Vector] = {}
+        self.directions: set[tuple[str, str]] = set()
+        self.fed: list[list[Expr]] = [[] for _ in range(self.intervals)]
+        """Per interval: power fed into the site bus, draws negative."""
+        self.heat: defaultdict[str, list[list[Expr]]] = defaultdict(
+            lambda: [[] for _ in range(self.intervals)]
+        )
+        """Per heat node and interval: heat given to the node, takings negative."""
+        self.dc: defaultdict[str, list[list[Expr]]] = defaultdict(lambda: [[] for _ in range(self.intervals)])
+        """Per hybrid inverter and interval: power fed into its DC bus, draws negative."""
+        self.drawn: dict[str, list[Expr]] = {}
+        """Per asset key and interval: net consumption at the site bus."""
+        self.costs: list[Expr] = []
+        self.closing: list[Callable[[], None]] = []
+        """What must be written after every asset has spoken (inverters, heat nodes)."""
+
+    def parameter(self, key: str, name: str, n: int | None = None) -> Vector:
+        """Declare a family of numbers that differ from problem to problem (default: one per interval)."""
+        family = pyo.Var(range(self.intervals if n is None else n))
+        self.model.add_component(f"{key}__{name}", family)
+        self.parameters[key, name] = vector = list(family.values())
+        return vector
+
+    def variable(self, key: str, name: str, n: int | None = None, *, lower: float | None = 0.0) -> Vector:
+        """Declare a family of decisions, non-negative unless said otherwise."""
+        family = pyo.Var(range(self.intervals if n is None else n), bounds=(lower, None))
+        self.model.add_component(f"{key}_{name}", family)
+        self.variables[key, name] = vector = list(family.values())
+        return vector
+
+    def binary(self, key: str, name: str, n: int | None = None, *, direction: bool = False) -> Vector:
+        """Declare a family of 0/1 decisions; they are relaxed until a relaxed answer breaks what they stand for.
+
+        `direction` marks those that only keep opposite powers apart: the fast loop may decide them anew.
+        """
+        family = pyo.Var(range(self.intervals if n is None else n), bounds=(0.0, 1.0))
+        self.model.add_component(f"{key}_{name}", family)
+        self.variables[key, name] = self.binaries[key, name] = vector = list(family.values())
+        if direction:
+            self.directions.add((key, name))
+        return vector
+
+    def rows(
+        self, key: str, name: str, rule: Callable[[int], Expr], over: Iterable[int] | None = None
+    ) -> None:
+        """Add one constraint family; `rule(t)` is its equation."""
+        family = pyo.Constraint(
+            range(self.intervals) if over is None else list(over), rule=lambda _, t: rule(t)
+        )
+        self.model.add_component(f"{key}.{name}", family)
+
+    def feed(self, key: str, powers: Sequence[Expr]) -> None:
+        """Let an asset feed the site bus (or draw, where an expression is negative)."""
+        for t, power in enumerate(powers):
+            self.fed[t].append(power)
+        self.drawn[key] = [-power for power in powers]
+
+    def feed_dc(self, inverter: str, powers: Sequence[Expr]) -> None:
+        """Let an asset feed the DC bus of a hybrid inverter (or draw, where an expression is negative)."""
+        for t, power in enumerate(powers):
+            self.dc[inverter][t].append(power)
+
+    def cost(self, prices: Iterable[Expr], amounts: Iterable[Expr]) -> None:
+        """Add price times amount, element by element, to the objective."""
+        self.costs.extend(price * amount for price, amount in zip(prices, amounts, strict=True))
+
+    def prefer(self, key: str, name: str, amounts: Sequence[Expr]) -> None:
+        """Add the order among equal plans: parameter `tie_<name>`, kept apart from money (see `site.ramp`)."""
+        self.cost(self.parameter(key, f"tie_{name}", len(amounts)), amounts)
