@@ -1,8 +1,9 @@
 """Reading and writing devices. Knows registers, not sites."""
 
-from drivers.device import Device, DeviceCounters, Identity, known_drivers, open_device
+from drivers.device import Device, DeviceCounters, known_drivers, open_device
 from drivers.errors import DeviceFileError, DriverError, EndpointError, UnknownDriverError
-from drivers.modbus import LinkCounters, LinkPool
+from drivers.identity import Identity
+from drivers.modbus import LinkCounters, LinkPool, Pacing
 from drivers.protocols import (
     AcceptsBatteryPower,
     Applied,
@@ -41,6 +42,7 @@ __all__ = [
     "LimitsGeneration",
     "LinkCounters",
     "LinkPool",
+    "Pacing",
     "Quality",
     "Reads",
     "Receipt",

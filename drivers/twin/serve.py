@@ -63,5 +63,4 @@ async def serve(
     first_port
         Ports count up from here, device by device; 0 lets the system choose.
     """
-    raise NotImplementedError
     yield ()

@@ -1,0 +1,123 @@
+"""Rules that catch readings no meter should give. Each flag names its rule; nothing is corrected silently."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from drivers.protocols import Quality
+from drivers.quantities import COUNTERS, NEVER_NEGATIVE
+
+OVERLOAD_FRAC: Final = 1.2
+"""Power above nameplate times this is no measurement."""
+COUNTER_SLACK_KWH: Final = 0.1
+"""Counters tick in steps; a jump within this is never judged."""
+EXCHANGE_AFTER: Final = 3
+"""Readings in a row on a new, lower counter before it is believed to be another meter."""
+FROZEN_AFTER: Final = 20
+"""Identical passes before a device that shows power counts as frozen."""
+FROZEN_S: Final = 300.0
+"""Shortest time those passes must span [s]."""
+WRAPS_KWH: Final = (2.0**32 / 1000.0, 2.0**32 / 100.0, 1e6, 1e5, 2.0**32)
+"""Where counters roll over: 32 bits of Wh or 10 Wh, six or five digits of kWh, 32 bits of kWh."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A verdict on one value."""
+
+    quality: Quality
+    """What the value is worth."""
+    rule: str
+    """Which rule caught it."""
+    cause: str
+    """The rule in words, with value and limit."""
+
+
+@dataclass(slots=True)
+class Counter:
+    """Keeps a lifetime counter rising through roll-over and meter exchange, while this process lives."""
+
+    offset_kwh: float = 0.0
+    last_raw_kwh: float | None = None
+    last_at: datetime | None = None
+    suspects: list[float] = field(default_factory=list)
+
+    def take(self, raw_kwh: float, at: datetime, max_kw: float | None) -> tuple[float | None, Flag | None]:
+        """Counter value to publish and, when a rule spoke, its flag; None when the raw value is not believed."""
+        last, last_at = self.last_raw_kwh, self.last_at
+        if last is None or last_at is None:
+            return self._accept(raw_kwh, at), None
+        rise = raw_kwh - last
+        hours = (at - last_at).total_seconds() / 3600.0
+        most = None if max_kw is None else max_kw * OVERLOAD_FRAC * hours + COUNTER_SLACK_KWH
+        if rise >= 0.0 and (most is None or rise <= most):
+            return self._accept(raw_kwh, at), None
+        wrap = next(
+            (w for w in WRAPS_KWH if rise < 0.0 and last > 0.99 * w >= 0.0 and raw_kwh < 0.01 * w), None
+        )
+        if wrap is not None and last <= wrap:
+            self.offset_kwh += wrap
+            flag = Flag(Quality.ESTIMATED, "counter_rolled_over", f"rolled over at {wrap:g} kWh")
+            return self._accept(raw_kwh, at), flag
+        self.suspects = [s for s in self.suspects if s <= raw_kwh] + [raw_kwh]
+        if len(self.suspects) >= EXCHANGE_AFTER:
+            self.offset_kwh += last - self.suspects[0]
+            flag = Flag(
+                Quality.ESTIMATED, "meter_exchanged", f"continues from {last:g} kWh at {raw_kwh:g} kWh"
+            )
+            return self._accept(raw_kwh, at), flag
+        rule = "counter_went_back" if rise < 0.0 else "counter_jumped"
+        return None, Flag(
+            Quality.BAD, rule, f"{raw_kwh:g} kWh after {last:g} kWh {hours * 3600:.0f} s before"
+        )
+
+    def _accept(self, raw_kwh: float, at: datetime) -> float:
+        self.last_raw_kwh, self.last_at, self.suspects = raw_kwh, at, []
+        return raw_kwh + self.offset_kwh
+
+
+class Plausibility:
+    """Judges the values of one device, with a memory of the last ones."""
+
+    def __init__(self, *, max_kw: float | None) -> None:
+        self._max_kw = max_kw
+        self._counters: dict[str, Counter] = {}
+        self._last: dict[str, float] = {}
+        self._same_since: datetime | None = None
+        self._same_count = 0
+
+    def judge(self, name: str, value: float, at: datetime) -> tuple[float | None, Flag | None]:
+        """Value to publish and the flag on it, if any."""
+        if name in NEVER_NEGATIVE and value < 0.0:
+            return None, Flag(Quality.BAD, "below_zero", f"{name} {value:g} cannot be negative")
+        if name.endswith("_frac") and not -1e-9 <= value <= 1.0 + 1e-9:
+            return None, Flag(Quality.BAD, "not_a_fraction", f"{name} {value:g} is outside 0..1")
+        if name.endswith("_hz") and not 40.0 <= value <= 70.0:
+            return None, Flag(Quality.BAD, "not_a_grid", f"{value:g} Hz")
+        if name in COUNTERS:
+            return self._counters.setdefault(name, Counter()).take(value, at, self._max_kw)
+        if self._max_kw is not None and name.endswith("_kw") and "limit" not in name:
+            limit = self._max_kw * OVERLOAD_FRAC
+            if abs(value) > limit:
+                return None, Flag(
+                    Quality.BAD, "above_nameplate", f"{value:g} kW, nameplate {self._max_kw:g} kW"
+                )
+        return value, None
+
+    def frozen(self, values: Mapping[str, float], at: datetime) -> Flag | None:
+        """A flag when the whole device shows the same numbers again and again although power flows."""
+        if not values or values != self._last:
+            self._last, self._same_since, self._same_count = dict(values), at, 0
+            return None
+        self._same_count += 1
+        since = self._same_since or at
+        flows = any(
+            abs(v) > 0.02 for name, v in values.items() if name.endswith("_kw") and "limit" not in name
+        )
+        span_s = (at - since).total_seconds()
+        if flows and self._same_count >= FROZEN_AFTER and span_s >= FROZEN_S:
+            return Flag(
+                Quality.STALE, "frozen", f"every value unchanged for {span_s:.0f} s while power flows"
+            )
+        return None

@@ -1,0 +1,253 @@
+"""One pass over a device: due blocks are read, decoded, judged and handed out as samples."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from drivers.blocks import BlockDecoder, Value
+from drivers.device_map import Derived, DeviceMap
+from drivers.modbus import Link, LinkError
+from drivers.plausibility import Flag, Plausibility
+from drivers.protocols import Clock, Quality, Sample, Trouble, TroubleKind
+from drivers.quantities import CANONICAL, unit_of
+from drivers.registers import Register, plan_blocks
+
+STALE_PERIODS: Final = 2.0
+"""A slow value older than this many of its periods is stale."""
+_SWAPPED: Final = {"import_kwh": "export_kwh", "export_kwh": "import_kwh"}
+_ILLEGAL: Final = (2, 3)
+"""Exception codes by which devices reject a block that crosses addresses they do not define."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    value: Value
+    at: datetime
+    cause: str | None
+
+
+@dataclass(slots=True)
+class _Group:
+    """Blocks that are read at one period."""
+
+    period_s: float
+    decoders: list[BlockDecoder]
+    read_at: datetime | None = None
+
+    def is_due(self, at: datetime) -> bool:
+        return self.read_at is None or (at - self.read_at).total_seconds() >= self.period_s
+
+
+class Reader:
+    """Reads one device by its map and remembers what slow groups said."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        device_map: DeviceMap,
+        link: Link,
+        unit: int,
+        clock: Clock,
+        plausibility: Plausibility,
+        swap_direction: bool,
+    ) -> None:
+        self.map = device_map
+        self.flags_by_rule: dict[str, int] = {}
+        self._name, self._link, self._unit, self._clock = name, link, unit, clock
+        self._plausibility, self._swap = plausibility, swap_direction
+        self._groups = _plan(device_map)
+        self._values: dict[str, _Known] = {}
+        self._unsplittable: set[tuple[str, int]] = set()
+        self._derived = {derived.name: derived for derived in device_map.derived}
+        self.quantities = quantities_of(device_map)
+
+    async def read(self) -> Trouble | None:
+        """Read every due group; the first trouble met, if any."""
+        first: Trouble | None = None
+        for group in self._groups:
+            at = self._clock()
+            if not group.is_due(at):
+                continue
+            trouble = await self._read_group(group)
+            if trouble is None:
+                group.read_at = at
+            elif trouble.kind is not TroubleKind.EXCEPTION:
+                self.lose_all(trouble)
+                return first or trouble
+            first = first or trouble
+        return first
+
+    def lose_all(self, trouble: Trouble) -> None:
+        """Nothing is known any more, except what slow groups said before."""
+        for group in self._groups:
+            for decoder in group.decoders:
+                self._lose(decoder, trouble)
+
+    def samples(self, at: datetime) -> dict[str, Sample]:
+        """Every quantity of the map, judged."""
+        raw = {name: self._quantity(name, at) for name in sorted(self.quantities)}
+        if self._swap:
+            raw = _swapped(raw)
+        judged = {name: self._judged(name, known, at) for name, known in raw.items()}
+        moving = {
+            name: float(known.value)
+            for name, known in raw.items()
+            if isinstance(known.value, float | int)
+            and name not in self.map.periods_s
+            and name not in self.map.constants
+        }
+        flag = self._plausibility.frozen(moving, at)
+        if flag is None:
+            return judged
+        self._note(flag)
+        return {
+            name: replace(sample, quality=flag.quality, cause=flag.cause)
+            if sample.quality is Quality.GOOD
+            else sample
+            for name, sample in judged.items()
+        }
+
+    async def _read_group(self, group: _Group) -> Trouble | None:
+        first: Trouble | None = None
+        for decoder in list(group.decoders):
+            trouble = await self._read_block(decoder)
+            if trouble is not None and trouble.exception_code in _ILLEGAL:
+                narrower = self._narrower(decoder)
+                troubles = [await self._read_block(smaller) for smaller in narrower]
+                if any(t is None for t in troubles):
+                    at = group.decoders.index(decoder)
+                    group.decoders[at : at + 1] = narrower
+                    trouble = next((t for t in troubles if t is not None), None)
+            if trouble is not None and trouble.kind is not TroubleKind.EXCEPTION:
+                return trouble
+            first = first or trouble
+        return first
+
+    async def _read_block(self, decoder: BlockDecoder) -> Trouble | None:
+        block = decoder.block
+        try:
+            data = await self._link.read(self._unit, block.table.read_function, block.address, block.count)
+        except LinkError as error:
+            self._lose(decoder, error.trouble)
+            return error.trouble
+        at = self._clock()
+        for name, value in decoder.decode(data).items():
+            self._values[name] = _Known(value, at, None if value is not None else "the device gives no value")
+        return None
+
+    def _narrower(self, decoder: BlockDecoder) -> list[BlockDecoder]:
+        """Smaller blocks in place of a rejected one, tried once per block."""
+        block = decoder.block
+        key = (block.table.value, block.address)
+        if key in self._unsplittable:
+            return []
+        self._unsplittable.add(key)
+        for most in (block.count, (block.count + 1) // 2):
+            try:
+                found = plan_blocks(block.registers, max_count=most, max_gap=0)
+            except ValueError:
+                return []
+            if len(found) > 1:
+                return [BlockDecoder(smaller) for smaller in found]
+        return []
+
+    def _lose(self, decoder: BlockDecoder, trouble: Trouble) -> None:
+        for register in decoder.block.registers:
+            known = self._values.get(register.name)
+            if register.name in self.map.periods_s and known is not None and known.value is not None:
+                continue  # still known from its last reading; it turns stale by age
+            self._values[register.name] = _Known(None, self._clock(), trouble.detail)
+
+    def _quantity(self, name: str, at: datetime) -> _Known:
+        if name in self._derived:
+            return self._derive(self._derived[name], at)
+        if name in self._values:
+            return self._values[name]
+        if name in self.map.constants:
+            return _Known(self.map.constants[name], at, None)
+        return _Known(None, at, "never read")
+
+    def _derive(self, derived: Derived, at: datetime) -> _Known:
+        parts = [self._values.get(name, _Known(None, at, "never read")) for name in derived.inputs]
+        oldest = min((part.at for part in parts), default=at)
+        missing = next((part for part in parts if not isinstance(part.value, float | int)), None)
+        if missing is not None:
+            return _Known(None, missing.at, missing.cause)
+        numbers = {name: float(self._values[name].value or 0.0) for name in derived.inputs}
+        if derived.only_if is not None and numbers[derived.only_if[0]] != derived.only_if[1]:
+            return _Known(None, oldest, "not in force")
+        if derived.factors:
+            value = derived.factor
+            for name in derived.factors:
+                value *= numbers[name]
+        else:
+            value = derived.factor * sum(factor * numbers[name] for factor, name in derived.terms)
+        return _Known(value if derived.floor is None else max(derived.floor, value), oldest, None)
+
+    def _judged(self, name: str, known: _Known, at: datetime) -> Sample:
+        base = Sample(
+            value=None,
+            unit=unit_of(name),
+            measured_at=known.at,
+            quality=Quality.BAD,
+            source=f"{self._name} {self._label(name)}",
+            cause=known.cause,
+        )
+        if not isinstance(known.value, float | int):
+            return base
+        value, flag = self._plausibility.judge(name, float(known.value), known.at)
+        if flag is not None:
+            self._note(flag)
+            return replace(base, value=value, quality=flag.quality, cause=flag.cause)
+        period = self.map.periods_s.get(name, 0.0)
+        age_s = (at - known.at).total_seconds()
+        if period and age_s > STALE_PERIODS * period:
+            cause = f"{age_s:.0f} s old, wanted every {period:g} s"
+            return replace(base, value=value, quality=Quality.STALE, cause=cause)
+        return replace(base, value=value, quality=Quality.GOOD)
+
+    def _label(self, name: str) -> str:
+        if name in self.map.labels:
+            return self.map.labels[name]
+        derived = self._derived.get(name)
+        return derived.label if derived is not None and derived.label else name
+
+    def _note(self, flag: Flag) -> None:
+        self.flags_by_rule[flag.rule] = self.flags_by_rule.get(flag.rule, 0) + 1
+
+
+def quantities_of(device_map: DeviceMap) -> frozenset[str]:
+    """Canonical quantities a map gives."""
+    registers = {r.name for r in device_map.registers} & CANONICAL
+    return frozenset(registers | {d.name for d in device_map.derived} | set(device_map.constants))
+
+
+def _plan(device_map: DeviceMap) -> list[_Group]:
+    """Blocks by period, each value beside the register that scales it."""
+    by_name = {register.name: register for register in device_map.registers}
+    scales = {r.scale_from for r in device_map.registers if r.scale_from is not None}
+    periods: dict[float, list[Register]] = {}
+    for register in device_map.registers:
+        if register.name in scales and register.name not in CANONICAL:
+            continue
+        members = periods.setdefault(device_map.periods_s.get(register.name, 0.0), [])
+        members.append(register)
+        if register.scale_from is not None:
+            members.append(by_name[register.scale_from])
+    limits = {"max_count": device_map.max_count, "max_gap": device_map.max_gap}
+    return [
+        _Group(period, [BlockDecoder(block) for block in plan_blocks(members, **limits)])
+        for period, members in sorted(periods.items())
+    ]
+
+
+def _swapped(raw: Mapping[str, _Known]) -> dict[str, _Known]:
+    """A meter mounted the wrong way round, put right."""
+    out: dict[str, _Known] = {}
+    for name, known in raw.items():
+        if name.startswith("net_import") and isinstance(known.value, float | int):
+            known = replace(known, value=-known.value)
+        out[_SWAPPED.get(name, name)] = known
+    return out
