@@ -31,8 +31,11 @@ NODES = 3
 BLOCKS = 4
 _RIDGE = 0.03
 _RIDGE_BLOCK = 0.3
-_RESIDUAL_DAYS = 84
-_RESIDUAL_TAU_DAYS = 40.0
+_RESIDUAL_DAYS = 180
+_RESIDUAL_TAU_DAYS = 90.0
+_NEIGHBOUR_H = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
+_VOLATILITY_TAU_DAYS = 10.0
+_LIKENESS_FRAC = 0.4
 _INTRADAY_H = 8
 
 
@@ -157,11 +160,11 @@ def _residual_table(
     residual: FloatArray, predicted: FloatArray, weight: FloatArray, step_h: float
 ) -> tuple[FloatArray, FloatArray]:
     """Weighted residual quantiles per slot and level of the prediction."""
+    residual = residual * _to_present_volatility(residual, weight)
     residual = residual[:, -_RESIDUAL_DAYS:]
     predicted = predicted[:, -_RESIDUAL_DAYS:]
     sites, days, n = residual.shape
-    stride = max(round(0.5 / step_h), 1)
-    offsets = stride * np.arange(-2, 3)
+    offsets = np.unique(np.round(np.array(_NEIGHBOUR_H) / step_h).astype(np.int64))
     recency = np.exp(-np.arange(days, 0, -1) / _RESIDUAL_TAU_DAYS)
     flat = residual.reshape(sites, -1), predicted.reshape(sites, -1), weight[:, -days:].reshape(sites, -1)
     centre = (np.arange(days) * n)[None, :, None] + np.arange(n)[:, None, None] + offsets[None, None, :]
@@ -174,7 +177,7 @@ def _residual_table(
     nodes = np.quantile(np.where(np.isfinite(own), own, 0.0), (0.1, 0.5, 0.9), axis=-1)
     nodes = np.moveaxis(nodes, 0, -1)
     spread = np.nanstd(np.where(np.isfinite(flat[1]), flat[1], 0.0), axis=1)[:, None, None]
-    bandwidth = np.maximum(0.4 * spread, 1e-3)
+    bandwidth = np.maximum(_LIKENESS_FRAC * spread, 1e-3)
     order = np.argsort(np.where(np.isfinite(sample), sample, np.inf), axis=-1)
     sample = np.where(np.isfinite(sample), sample, 0.0)
     sample = np.take_along_axis(sample, order, axis=-1)
@@ -185,6 +188,25 @@ def _residual_table(
         likeness = np.exp(-0.5 * ((level - nodes[..., node, None]) / bandwidth) ** 2)
         table[:, :, node] = _sorted_quantiles(sample, base_weight * (likeness + 1e-3))
     return nodes, table
+
+
+def _to_present_volatility(residual: FloatArray, weight: FloatArray) -> FloatArray:
+    """Factor per day that brings its errors to the size they have now, shape (S, D, 1).
+
+    The size is an exponentially weighted mean absolute error of the days before, drawn towards the
+    long-run one by two days' weight; a calm month then does not inherit the width of a stormy one.
+    """
+    known = np.isfinite(residual)
+    mass = np.where(known, weight, 0.0)
+    size = (np.abs(np.where(known, residual, 0.0)) * mass).sum(axis=2)
+    daily_mass = mass.sum(axis=2)
+    days = residual.shape[1]
+    age = np.arange(days + 1)[:, None] - np.arange(days)[None, :]
+    decay = np.where(age >= 1, np.exp(-np.maximum(age, 0) / _VOLATILITY_TAU_DAYS), 0.0)
+    prior = 2.0 * daily_mass.mean(axis=1, keepdims=True)
+    long_run = size.sum(axis=1, keepdims=True) / np.maximum(daily_mass.sum(axis=1, keepdims=True), 1e-12)
+    now = (size @ decay.T + prior * long_run) / np.maximum(daily_mass @ decay.T + prior, 1e-12)
+    return np.asarray((now[:, -1:] / np.maximum(now[:, :-1], 1e-9))[..., None])
 
 
 def _sorted_quantiles(sample: FloatArray, weight: FloatArray) -> FloatArray:
