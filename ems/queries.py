@@ -4,7 +4,7 @@ Every question names who asks. A site that is not theirs to see does not exist f
 site nobody has, so that no answer tells one home about another.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import pairwise
@@ -53,8 +53,6 @@ LOST_AFTER_S = 300.0
 """Powers older than this say nothing about the present [site s]."""
 LOST_AFTER_WALL_S = 10.0
 """The same for a replay that runs faster than real time [wall s]."""
-LATE_AFTER = timedelta(minutes=35)
-"""Two planning intervals of 15 minutes and some room: without a cycle for longer, the service is not ready."""
 STEP = timedelta(minutes=15)
 """Planning interval assumed before there is a plan."""
 
@@ -179,7 +177,7 @@ class Health:
     ready: bool
     """Whether plans and setpoints can be relied on now."""
     reasons: tuple[str, ...]
-    """Why not, each as `code: what`; empty when ready."""
+    """Why not, each in one line; empty when ready."""
     latest: CycleRow | None
     """The latest cycle."""
     next_at: datetime | None
@@ -240,7 +238,17 @@ UNKNOWN = SitePowers(net_import_kw=None, load_kw=None, pv_kw={}, battery_kw={}, 
 class Queries:
     """Questions of operators, controllers and residents."""
 
-    def __init__(self, *, sites: Sequence[Site], store: Store, live: Live, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        sites: Sequence[Site],
+        store: Store,
+        live: Live,
+        clock: Clock,
+        problems: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
+        """Take what answers rest on; `problems` says why the service is not well, each in one line."""
+        self._problems = problems
         self._sites = {site.id: site for site in sorted(sites, key=lambda site: site.id)}
         self._store = store
         self._live = live
@@ -386,22 +394,15 @@ class Queries:
             rows = self._store.cycles(now - timedelta(hours=24), now + STEP)
         except StoreError as error:
             return Health(
-                ready=False, reasons=(f"store: {error}",), latest=None, next_at=None,
+                ready=False, reasons=(*self._problems(), f"the store cannot be read: {error}"), latest=None, next_at=None,
                 cycles_24h=0, missed_24h=0, overlapped_24h=0,
             )  # fmt: skip
         latest = rows[-1] if rows else None
         step = self._cadence(rows)
-        reasons = []
-        if latest is None:
-            reasons.append("cycle: none has run in the last 24 hours")
-        elif now - latest.at > LATE_AFTER:
-            late_min = (now - latest.at).total_seconds() / 60
-            reasons.append(
-                f"cycle: the latest one planned from {latest.at.isoformat()}, {late_min:.0f} min ago"
-            )
+        reasons = tuple(self._problems())
         return Health(
             ready=not reasons,
-            reasons=tuple(reasons),
+            reasons=reasons,
             latest=latest,
             next_at=None if latest is None else latest.at + step,
             cycles_24h=len(rows),
