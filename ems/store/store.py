@@ -15,6 +15,16 @@ from ems.plan import Plan
 from ems.publishing import Delivery
 from ems.readings import Sample, SiteReading
 from ems.setpoints import Setpoint
+from ems.store import accounts as account_rows
+from ems.store import forecasts as forecast_rows
+from ems.store import people
+from ems.store import plans as plan_rows
+from ems.store import readings as reading_rows
+from ems.store import records as record_rows
+from ems.store import retention as retention_pass
+from ems.store import setpoints as setpoint_rows
+from ems.store.database import Database, connect
+from ems.store.schema import migrate
 from ems.store.types import (
     CycleRow,
     DeliveredSetpoint,
@@ -31,6 +41,9 @@ from ems.store.types import (
 class Store:
     """Records and time series of one service."""
 
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
     @classmethod
     def open(cls, url: str) -> Self:
         """Open a database, make or migrate its tables.
@@ -46,43 +59,59 @@ class Store:
         StoreError
             When it cannot be opened, is corrupt, or was written by a newer version of this service.
         """
-        raise NotImplementedError
+        database = connect(url)
+        migrate(database)
+        return cls(database)
 
     def close(self) -> None:
         """Close every connection; nothing acknowledged waits for it."""
-        raise NotImplementedError
+        self._database.engine.dispose()
 
     def save_cycle(self, record: CycleRecord) -> None:
         """Keep a cycle: its readings, forecasts, plans, setpoints, deliveries, accounts, edges and the record itself."""
-        raise NotImplementedError
+        with self._database.writing() as conn:
+            record_rows.insert(conn, self._database, record)
+            reading_rows.insert(conn, self._database, record.snapshot.sites, record.snapshot.at)
+            forecast_rows.insert(conn, self._database, record.outlook)
+            plan_rows.insert(conn, self._database, record.plans, record.at)
+            setpoint_rows.insert(conn, self._database, record.setpoints, record.deliveries)
+            account_rows.insert(conn, self._database, record.accounts)
+            setpoint_rows.insert_edges(conn, self._database, record.edges)
 
     def save_readings(self, readings: Sequence[SiteReading], at: datetime) -> None:
         """Keep one pass over the devices of many sites."""
-        raise NotImplementedError
+        with self._database.writing() as conn:
+            reading_rows.insert(conn, self._database, readings, at)
 
     def save_setpoints(self, setpoints: Sequence[Setpoint], deliveries: Sequence[Delivery]) -> None:
         """Keep what was asked of devices and what came of it; either may be empty."""
-        raise NotImplementedError
+        with self._database.writing() as conn:
+            setpoint_rows.insert(conn, self._database, setpoints, deliveries)
 
     def save_edges(self, edges: Sequence[Edge]) -> None:
         """Keep changes noticed between two cycles."""
-        raise NotImplementedError
+        with self._database.writing() as conn:
+            setpoint_rows.insert_edges(conn, self._database, edges)
 
     def latest_record(self) -> CycleRecord | None:
         """Return the newest cycle record that this version can read."""
-        raise NotImplementedError
+        with self._database.reading() as conn:
+            return record_rows.latest(conn, self._database)
 
     def record(self, at: datetime) -> CycleRecord | None:
         """Return the record of the cycle that began at `at`; None when there is none (any more)."""
-        raise NotImplementedError
+        with self._database.reading() as conn:
+            return record_rows.one(conn, at)
 
     def cycles(self, since: datetime, until: datetime, limit: int = 1000) -> tuple[CycleRow, ...]:
         """Return the newest `limit` cycles of [since, until) in figures, oldest first."""
-        raise NotImplementedError
+        with self._database.reading() as conn:
+            return record_rows.rows(conn, since, until, limit)
 
     def accounts(self, site_id: str, start: datetime, end: datetime) -> tuple[IntervalAccount, ...]:
         """Return the interval accounts of one site that start in [start, end), oldest first."""
-        raise NotImplementedError
+        with self._database.reading() as conn:
+            return account_rows.between(conn, site_id, start, end)
 
     def sums(self, site_ids: Sequence[str], edges: Sequence[datetime]) -> tuple[SiteSums, ...]:
         """Return energy and money of each site between each two neighbouring `edges`.
@@ -90,78 +119,94 @@ class Store:
         Ordered by site as asked, then by time; spans without an interval on record are left out. Edges are the
         caller's local-day edges, so days of 23 and 25 hours are right.
         """
-        raise NotImplementedError
+        with self._database.reading() as conn:
+            return account_rows.sums(conn, site_ids, edges)
 
     def load_pv_history(
         self, site_ids: Sequence[str], start: datetime, end: datetime, step_s: int
     ) -> LoadPvHistory:
         """Return measured load and solar of many sites on one grid over [start, end); one query."""
-        raise NotImplementedError
+        with self._database.reading() as conn:
+            return account_rows.load_pv(conn, site_ids, start, end, step_s)
 
     def latest_samples(self, site_ids: Sequence[str]) -> Mapping[str, Mapping[str, Sample]]:
         """Return the newest sample of each quantity per site; sites never read are left out."""
-        raise NotImplementedError
+        with self._database.reading() as conn:
+            return reading_rows.latest(conn, site_ids)
 
     def samples(
         self, site_id: str, key: str, start: datetime, end: datetime, limit: int = 10_000
     ) -> SampleSeries:
         """Return the values of one quantity in [start, end): as read while they are kept, interval means before."""
-        raise NotImplementedError
+        with self._database.reading() as conn:
+            return reading_rows.series(conn, site_id, key, start, end, limit)
 
     def forecast(self, site_id: str, series: str, issued_at: datetime | None = None) -> StoredForecast | None:
         """Return the forecast of a series issued at an instant, or the latest."""
-        raise NotImplementedError
+        with self._database.reading() as conn:
+            return forecast_rows.one(conn, site_id, series, issued_at)
 
     def latest_plan(self, site_id: str) -> Plan | None:
         """Return the plan decided last, whether or not it may still be acted on."""
-        raise NotImplementedError
+        with self._database.reading() as conn:
+            return plan_rows.latest(conn, site_id)
 
     def plan_in_force(self, site_id: str, at: datetime) -> Plan | None:
         """Return the plan decided last before or at `at` that may be acted on at `at`."""
-        raise NotImplementedError
+        with self._database.reading() as conn:
+            return plan_rows.in_force(conn, site_id, at)
 
     def setpoints(
         self, site_id: str, start: datetime, end: datetime, limit: int = 1000
     ) -> tuple[DeliveredSetpoint, ...]:
         """Return the newest `limit` setpoints that begin in [start, end) with their deliveries, oldest first."""
-        raise NotImplementedError
+        with self._database.reading() as conn:
+            return setpoint_rows.between(conn, site_id, start, end, limit)
 
     def edges(self, site_id: str | None, since: datetime, limit: int = 200) -> tuple[Edge, ...]:
         """Return the newest `limit` edges from `since` on, of one site or of all (None), newest first."""
-        raise NotImplementedError
+        with self._database.reading() as conn:
+            return setpoint_rows.edges_since(conn, site_id, since, limit)
 
     def save_override(self, override: Override) -> None:
         """Keep a request to leave a site alone."""
-        raise NotImplementedError
+        with self._database.writing() as conn:
+            people.insert_override(conn, self._database, override)
 
     def overrides_active(self, at: datetime) -> tuple[Override, ...]:
         """Return the overrides in force at `at`, of all sites."""
-        raise NotImplementedError
+        with self._database.reading() as conn:
+            return people.overrides_active(conn, at)
 
     def end_override(self, override_id: str, at: datetime, by: str) -> Override | None:
         """End an override early and return it; None when it is unknown. An ended one stays as it ended."""
-        raise NotImplementedError
+        with self._database.writing() as conn:
+            return people.end_override(conn, override_id, at, by)
 
     def add_key(self, key: ApiKey) -> None:
         """Keep an API key; StoreError when its id is taken by another key."""
-        raise NotImplementedError
+        with self._database.writing() as conn:
+            people.insert_key(conn, self._database, key)
 
     def find_key(self, key_id: str) -> ApiKey | None:
         """Return a key by its public part, revoked or not."""
-        raise NotImplementedError
+        with self._database.reading() as conn:
+            return people.find_key(conn, key_id)
 
     def revoke_key(self, key_id: str, at: datetime) -> bool:
         """Withdraw a key; False when there is none of that id. The first instant stays."""
-        raise NotImplementedError
+        with self._database.writing() as conn:
+            return people.revoke_key(conn, key_id, at)
 
     def list_keys(self) -> tuple[ApiKey, ...]:
         """Return every key, oldest first; hashes only."""
-        raise NotImplementedError
+        with self._database.reading() as conn:
+            return people.list_keys(conn)
 
     def prune(self, now: datetime, retention: Retention) -> Pruned:
         """Average old readings and remove what is past its time, in short transactions."""
-        raise NotImplementedError
+        return retention_pass.prune(self._database, now, retention)
 
     def size_bytes(self) -> int:
         """Return what the database takes on disk [byte]."""
-        raise NotImplementedError
+        return self._database.size_bytes()

@@ -168,8 +168,6 @@ class SiteSums:
     """Paid, in the site's currency; income is negative."""
     cost_idle: float | None
     """The same with storage idle."""
-    stored_value: float | None
-    """Value of the change of stored energy, in the site's currency."""
     saving: float | None
     """`cost_idle` - `cost` over the priced intervals, in the site's currency."""
 
@@ -211,7 +209,7 @@ class Retention:
     plans_days: float = 7
     """Plans."""
     records_days: float = 3
-    """Cycle records, from which a cycle can be replayed; never longer than `plans_days`."""
+    """Cycle records, from which a cycle can be replayed; plans stay two days longer than these."""
     setpoints_days: float = 30
     """Setpoints and their deliveries."""
     cycles_days: float = 400
