@@ -16,7 +16,7 @@ Series = float | FloatArray
 """One value for every interval, or one value per interval, shape (T,)."""
 
 
-class InvalidProblem(ValueError):  # noqa: N818 - it names what the caller handed in, as a sentence does
+class InvalidProblem(ValueError):
     """Input that cannot be a dispatch problem: names site, asset, field and value, and says what would be right."""
 
     def __init__(self, *, site_id: str, asset: str | None, field: str, value: object, remedy: str) -> None:

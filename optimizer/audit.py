@@ -17,7 +17,7 @@ from optimizer.ladder import LADDER
 from optimizer.solution import AssetSchedule, CostLine, UnmetWish
 
 if TYPE_CHECKING:
-    from optimizer.problem import DispatchProblem
+    from optimizer.problem import DemandCharge, DispatchProblem, ProgressiveTariff
 
 TOLERANCE = 1e-6
 """Largest error of a power or energy, as a share of the largest power or energy of the site (at least 1 kW)."""
@@ -147,6 +147,7 @@ def audit(
     report.within("grid", "surplus", surplus_kw)
     report.apart("grid", "import_and_export", import_kw, export_kw)
     _bill_connection(problem, import_kw, export_kw, unserved_kw, surplus_kw, report)
+    _bill_events(problem, import_kw, export_kw, report)
     _check_heat(schedules, report)
     return report
 
@@ -175,6 +176,64 @@ def _bill_connection(
     report.wish("surplus", "grid", surplus_kw, hours, LADDER.surplus * scale)
     report.wish("import_limit", "grid", import_kw - grid.import_limit_kw, hours, LADDER.grid_limit * scale)
     report.wish("export_limit", "grid", export_kw - grid.export_limit_kw, hours, LADDER.grid_limit * scale)
+
+
+def _bill_events(
+    problem: DispatchProblem, import_kw: FloatArray, export_kw: FloatArray, report: AuditReport
+) -> None:
+    """Progressive blocks, demand charges, demand response, capacity limits, changed plans."""
+    hours = problem.hours
+    for tariff in problem.tariffs:
+        used = tariff.used_kwh
+        now = used + float(np.sum(hours * tariff.applies * import_kw))
+        report.charge("blocks", tariff.name, _blocks_bill(tariff, now) - _blocks_bill(tariff, used))
+    for charge in problem.demand_charges:
+        above = max(0.0, _metered_peak_kw(problem, charge, import_kw) - charge.floor_kw)
+        report.charge("demand", charge.name, charge.price_per_kw * above)
+    for event in problem.demand_responses:
+        during = hours * event.during
+        reduction = float(np.sum(during * event.baseline_kw)) - float(
+            np.sum(during * (import_kw - export_kw))
+        )
+        report.charge("dr", event.name, -event.reward_per_kwh * min(event.cap_kwh, max(0.0, reduction)))
+        report.charge(
+            "dr_penalty", event.name, event.penalty_per_kwh * max(0.0, event.committed_kwh - reduction)
+        )
+    for limit in problem.capacity_limits:
+        price = limit.price_per_kwh
+        price = LADDER.event_limit * problem.price_scale if price is None else price
+        over = np.maximum(import_kw - limit.import_limit_kw, export_kw - limit.export_limit_kw)
+        report.wish("event_limit", limit.name, over, hours, price)
+    for change in problem.change_costs:
+        schedule = report.schedule(change.asset)
+        moved = np.abs(schedule.net_consumption_kw - change.net_consumption_kw)
+        report.charge(
+            "change", change.asset, float(np.sum(moved * hours * change.price_per_kwh)), is_money=False
+        )
+
+
+def _blocks_bill(tariff: ProgressiveTariff, energy_kwh: float) -> float:
+    """What the first `energy_kwh` of a billing period cost."""
+    total, start = 0.0, 0.0
+    for block in tariff.blocks:
+        total += block.price_per_kwh * max(0.0, min(energy_kwh, block.up_to_kwh) - start)
+        start = block.up_to_kwh
+    return total
+
+
+def _metered_peak_kw(problem: DispatchProblem, charge: DemandCharge, import_kw: FloatArray) -> float:
+    """Highest mean import of the meter's own intervals, walking through them one by one."""
+    applies = np.broadcast_to(charge.applies, problem.intervals)
+    energy, length, peak = charge.open_kwh, charge.open_h, 0.0
+    count = min(charge.meter_intervals - 1, round(charge.open_h / float(problem.hours[0])))
+    for t in range(problem.intervals):
+        energy += float(applies[t] * problem.hours[t] * import_kw[t])
+        length += float(problem.hours[t])
+        count += 1
+        if count == charge.meter_intervals or t == problem.intervals - 1:
+            peak = max(peak, energy / length)
+            energy, length, count = 0.0, 0.0, 0
+    return peak
 
 
 def _check_heat(schedules: Sequence[AssetSchedule], report: AuditReport) -> None:

@@ -19,9 +19,10 @@ import numpy as np
 from optimizer.arrays import BoolArray, FloatArray, IntArray
 from optimizer.audit import Audit, Finding, audit
 from optimizer.formulation.builder import EXCLUSIVE_KW, Shape
-from optimizer.formulation.site import GRID, reach, site_shape
+from optimizer.formulation.site import GRID, limit_price, reach, site_shape
+from optimizer.formulation.tariff import broken_response
 from optimizer.highs import Answer, Basis, Solver
-from optimizer.ladder import LADDER, TIE_BREAK
+from optimizer.ladder import TIE_BREAK
 from optimizer.problem import DispatchProblem
 from optimizer.solution import DispatchSolution, Outcome, SolveReport
 from optimizer.template import Family, Template, Vectors, compile_shape
@@ -135,7 +136,7 @@ def template_of(shape: Shape) -> tuple[Template, float]:
 
 
 def own_solver() -> Solver:
-    """This thread's HiGHS."""
+    """HiGHS of this thread."""
     solver: Solver | None = getattr(_own, "solver", None)
     if solver is None:
         solver = _own.solver = Solver()
@@ -247,7 +248,7 @@ class _Solve:
         if answer.outcome is not Outcome.OPTIMAL:
             return False
         problem = self.problem
-        limit = LADDER.grid_limit * problem.price_scale * problem.hours
+        limit = limit_price(problem) * problem.hours
         grid = AssetValues(template, answer, GRID, problem.price_scale)
         if not (
             np.all(-grid.column_dual("import") <= limit) and np.all(-grid.column_dual("export") <= limit)
@@ -386,6 +387,11 @@ def broken_families(problem: DispatchProblem, template: Template, answer: Answer
     both = np.minimum(grid.column("import"), grid.column("export")) > EXCLUSIVE_KW
     if both.any():
         found[GRID, "importing"] = both
+    for k, event in enumerate(problem.demand_responses):
+        values = AssetValues(template, answer, f"response{k}", problem.price_scale)
+        mask = broken_response(problem, event, values, grid.column("import"), grid.column("export"))
+        if mask.any():
+            found[f"response{k}", "responds"] = mask
     for position, asset in enumerate(problem.assets):
         values = AssetValues(template, answer, f"a{position}", problem.price_scale)
         for name, mask in asset.broken(problem, values).items():

@@ -123,9 +123,9 @@ class WarmDispatch:
             export_limit_kw=export_limit_kw,
             remaining_h=remaining_h,
         )
-        seconds = self._change(problem)
+        self._change(problem)
         answer = self._solver.run()
-        seconds += answer.seconds
+        seconds = answer.seconds
         if answer.outcome is Outcome.OPTIMAL:
             torn = self._torn(problem, answer)
             if torn and not self._template.shape.discrete:
@@ -134,18 +134,18 @@ class WarmDispatch:
                 answer = self._solver.run()
                 torn = self._torn(problem, answer)
             if torn:
-                answer, more = self._decide(problem, torn)
+                answer, more = self._decide(torn, answer)
                 seconds += more
         return self._read(problem, answer, seconds)
 
-    def _change(self, problem: DispatchProblem) -> float:
+    def _change(self, problem: DispatchProblem) -> None:
         """Change what differs from the loaded problem, entry by entry."""
         template = self._template
         theta = template.thetas([problem])[0]
         changed = np.flatnonzero(theta != self._theta)
         self._theta = theta
         if not changed.size:
-            return 0.0
+            return
         columns = self._by_parameter
         rows = np.unique(
             np.concatenate([columns.indices[columns.indptr[k] : columns.indptr[k + 1]] for k in changed])
@@ -153,7 +153,6 @@ class WarmDispatch:
         entries = template.moving[rows]
         values = template.constant[entries] + template.affine[rows] @ theta
         self._solver.change(template, problem.price_scale, entries, values, self._pinned)
-        return 0.0
 
     def _torn(self, problem: DispatchProblem, answer: Answer) -> list[Family]:
         """Directions that the answer leaves open in the first interval."""
@@ -165,22 +164,19 @@ class WarmDispatch:
             families = [family for family in families if family in self._now]
         return families[:_MOST_BRANCHES]
 
-    def _decide(self, problem: DispatchProblem, torn: list[Family]) -> tuple[Answer, float]:
+    def _decide(self, torn: list[Family], answer: Answer) -> tuple[Answer, float]:
         """Try every combination of directions in the first interval; the cheapest wins, the first of equals."""
         columns = np.array([self._now[family] for family in torn])
-        best: Answer | None = None
-        seconds = 0.0
+        best, seconds = answer, 0.0
+        found = False
         for sides in product((0.0, 1.0), repeat=len(torn)):
             side = np.array(sides)
             self._solver.change_bounds(columns, side, side)
             answer = self._solver.run()
             seconds += answer.seconds
-            better = best is None or best.outcome is not Outcome.OPTIMAL or answer.objective < best.objective
-            if best is None or (answer.outcome is Outcome.OPTIMAL and better):
-                best = answer
+            if answer.outcome is Outcome.OPTIMAL and (not found or answer.objective < best.objective):
+                best, found = answer, True
         self._solver.change_bounds(columns, np.zeros(len(columns)), np.ones(len(columns)))
-        assert best is not None
-        _ = problem
         return best, seconds
 
     def _read(self, problem: DispatchProblem, answer: Answer, seconds: float) -> FirstInterval:

@@ -52,7 +52,7 @@ class Solver:
     """One HiGHS instance, one thread, deterministic."""
 
     def __init__(self) -> None:
-        self._highs = highspy.Highs()
+        self._highs: Any = highspy.Highs()  # type: ignore[no-untyped-call]
         for option, value in (
             ("output_flag", False),
             ("threads", 1),

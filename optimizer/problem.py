@@ -196,7 +196,7 @@ class Asset(ABC):
 
     @classmethod
     @abstractmethod
-    def formulate(cls, site: SiteModel, key: str, shape: Hashable) -> None:
+    def formulate(cls, site: SiteModel, key: str, shape: Any) -> None:
         """Declare variables and add the equations of this asset to the site's model."""
 
     @abstractmethod
@@ -286,6 +286,14 @@ class DispatchProblem:
         for change in self.change_costs:
             if change.asset not in names:
                 check.refuse("change_costs", change.asset, "no asset carries this name")
+            if getattr(self.asset(change.asset), "inverter", None) is not None:
+                check.refuse(
+                    "change_costs", change.asset, "it hangs behind an inverter: name the inverter instead"
+                )
+        for asset in self.assets:
+            inverter = getattr(asset, "inverter", None)
+            if inverter is not None and inverter not in names:
+                Check(self.site_id, asset.name, 0).refuse("inverter", inverter, "no asset carries this name")
 
     def _validate_site(self, check: Check) -> None:
         check.number("hours", self.hours, above=0.0)

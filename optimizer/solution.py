@@ -184,6 +184,6 @@ class DispatchSolution:
     @cached_property
     def explanation(self) -> Explanation:
         """Binding limits, and a reason per asset and interval; computed when asked for."""
-        from optimizer.explain import explain  # noqa: PLC0415 - explain reads solutions, so it stands above this module
+        from optimizer.explain import explain  # explain reads solutions, so it stands above
 
         return explain(self)

@@ -23,7 +23,7 @@ from pyomo.repn.util import OrderedVarRecorder
 
 from optimizer.arrays import FloatArray, IntArray
 from optimizer.formulation.builder import Shape, SiteModel
-from optimizer.formulation.site import GRID, formulate_site, site_parameters
+from optimizer.formulation.site import formulate_site, site_parameters
 from optimizer.problem import DispatchProblem
 
 Where = slice | IntArray
@@ -90,8 +90,11 @@ class Template:
     def theta(self, problem: DispatchProblem, out: FloatArray) -> None:
         """Write the numbers of a problem into one row of parameters."""
         slots = self.slots
-        for name, value in site_parameters(problem, self.shape).items():
-            out[slots[GRID, name]] = value
+        for key, values in site_parameters(problem, self.shape).items():
+            for name, value in values.items():
+                slot = slots.get((key, name))
+                if slot is not None:
+                    out[slot] = value
         for position, asset in enumerate(problem.assets):
             key = f"a{position}"
             for name, value in asset.parameters(problem).items():
@@ -233,8 +236,11 @@ def _assemble(
     right = [affine.split(form.rhs[row]) for row in kept]
     sense_of = [form.rows[row].bound_type for row in kept]
     for side, open_end in ((1, -np.inf), (-1, np.inf)):
-        for sense, entry in zip(sense_of, right, strict=True):
-            affine.append(*((open_end, []) if sense == side else entry))
+        for sense, (value, linear) in zip(sense_of, right, strict=True):
+            if sense == side:
+                affine.append(open_end)
+            else:
+                affine.append(value, linear)
     cuts = np.cumsum([n_columns, n_columns, n_columns, len(kept), len(kept)])
     keep_entry = ~is_bound[index]
     for entry in np.flatnonzero(keep_entry):
@@ -251,7 +257,6 @@ def _assemble(
     for at, row in enumerate(kept):
         key, name = form.rows[row].constraint.parent_component().local_name.split(".", 1)
         rows.setdefault((key, name), []).append(at)
-    assert all(new_row[row] == at for at, row in enumerate(kept))
     slots: dict[Family, slice] = {}
     at = 0
     for family, vector in site.parameters.items():

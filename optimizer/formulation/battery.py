@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -118,9 +118,8 @@ class Battery(Asset):
         )
 
     @classmethod
-    def formulate(cls, site: SiteModel, key: str, shape: Hashable) -> None:
+    def formulate(cls, site: SiteModel, key: str, shape: Any) -> None:
         """Write a battery."""
-        assert isinstance(shape, BatteryShape)
         charge = site.variable(key, "charge")
         discharge = site.variable(key, "discharge")
         stored = site.variable(key, "stored")
@@ -329,7 +328,7 @@ def add_one_direction(site: SiteModel, key: str, charge: Vector, discharge: Vect
 def add_wear_segments(
     site: SiteModel, key: str, charge: Vector, discharge: Vector, stored: Vector, *, segments: int
 ) -> None:
-    """charge = sum of charge_k, discharge = sum of discharge_k, stored = sum of slice_k, each slice its own balance.
+    """Slices: charge = sum of charge_k, discharge = sum of discharge_k, stored = sum of slice_k, each slice its own balance.
 
     slice_k[t+1] = slice_k[t] + hours[t] * (eff_in * charge_k[t] - discharge_k[t] / eff_out), 0 <= slice_k <= size_k;
     wear_k * discharge_k is paid. Shallow slices are cheaper, so they move first: cycle depth as in Xu et al.,
@@ -345,7 +344,9 @@ def add_wear_segments(
         held = site.variable(key, f"slice{k}_stored")
         size = site.parameter(key, f"slice{k}_kwh")
         carried = site.parameter(key, f"slice{k}_carried_kwh", 1)
-        site.rows(key, f"slice{k}_size", lambda t, held=held, size=size: held[t] <= size[t])
+
+        def fits(t: int, held: Vector = held, size: Vector = size) -> Expr:
+            return held[t] <= size[t]
 
         def balance(
             t: int, into: Vector = into, out: Vector = out, held: Vector = held, c: Vector = carried
@@ -353,6 +354,7 @@ def add_wear_segments(
             flow = gain[t] * into[t] - drain[t] * out[t]
             return held[t] - flow == c[0] if t == 0 else held[t] - keep[t - 1] * held[t - 1] - flow == 0.0
 
+        site.rows(key, f"slice{k}_size", fits)
         site.rows(key, f"slice{k}_balance", balance)
         site.cost(site.parameter(key, f"slice{k}_cost"), out)
         parts.append((into, out))

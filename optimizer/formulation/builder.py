@@ -15,6 +15,7 @@ import pyomo.environ as pyo
 
 if TYPE_CHECKING:
     from optimizer.arrays import FloatArray
+    from optimizer.formulation.tariff import MoneyShape
     from optimizer.problem import Asset
 
 Expr = Any
@@ -37,7 +38,7 @@ class Shape:
     """True with a slack on every soft limit; False with soft limits as bounds (see `engine.py`)."""
     discrete: bool
     """True with the binaries that keep opposite directions apart."""
-    site: Hashable
+    site: MoneyShape
     """Structure of the money terms."""
     assets: tuple[tuple[type[Asset], Hashable], ...]
     """Kind and structure of each asset."""

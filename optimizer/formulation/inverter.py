@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class HybridInverter(Asset):
         return ()
 
     @classmethod
-    def formulate(cls, site: SiteModel, key: str, shape: Hashable) -> None:
+    def formulate(cls, site: SiteModel, key: str, shape: Any) -> None:
         """Write an inverter; its DC balance closes after batteries and arrays have spoken."""
         to_ac = site.variable(key, "to_ac")
         to_dc = site.variable(key, "to_dc")
@@ -96,10 +96,9 @@ class HybridInverter(Asset):
             if getattr(asset, "inverter", None) != self.name:
                 continue
             other = report.schedule(asset.name)
-            if hasattr(other, "charge_kw"):
-                fed = fed + other.discharge_kw - other.charge_kw
-            else:
-                fed = fed + other.used_kw
+            fed = fed + (
+                other.discharge_kw - other.charge_kw if hasattr(other, "charge_kw") else other.used_kw
+            )
         report.zero(self.name, "dc_balance", fed)
 
 
@@ -112,7 +111,7 @@ def add_rating(site: SiteModel, key: str, to_ac: Vector, to_dc: Vector) -> None:
 
 
 def add_dc_balance(site: SiteModel, key: str, to_ac: Vector, to_dc: Vector) -> None:
-    """sum of DC feeds[t] + eff_dc * to_dc[t] - to_ac[t] / eff_ac = 0."""
+    """Sum of DC feeds[t] + eff_dc * to_dc[t] - to_ac[t] / eff_ac = 0."""
     drain = site.parameter(key, "to_ac_drain_frac")
     gain = site.parameter(key, "to_dc_gain_frac")
     site.rows(key, "dc", lambda t: sum(site.dc[key][t]) + gain[t] * to_dc[t] - drain[t] * to_ac[t] == 0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -45,9 +45,8 @@ class Pv(Asset):
         )
 
     @classmethod
-    def formulate(cls, site: SiteModel, key: str, shape: Hashable) -> None:
+    def formulate(cls, site: SiteModel, key: str, shape: Any) -> None:
         """Write an array."""
-        assert isinstance(shape, PvShape)
         used = site.variable(key, "used")
         if shape.curtailable or shape.inverter is not None:
             add_available(site, key, used)

@@ -10,6 +10,7 @@ import numpy as np
 
 from optimizer.arrays import FloatArray, Series
 from optimizer.formulation.builder import Shape, SiteModel, Vector
+from optimizer.formulation.tariff import MoneyShape, add_money, event_price, money_parameters, money_shape
 from optimizer.ladder import LADDER, TIE_BREAK
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def site_shape(problem: DispatchProblem, *, soft: bool, discrete: bool) -> Shape
         intervals=problem.intervals,
         soft=soft,
         discrete=discrete,
-        site=(),
+        site=money_shape(problem),
         assets=tuple((type(asset), asset.shape(problem)) for asset in problem.assets),
     )
 
@@ -37,11 +38,11 @@ def formulate_site(shape: Shape) -> SiteModel:
         kind.formulate(site, f"a{index}", structure)
     for close in site.closing:
         close()
-    add_connection(site)
+    add_connection(site, shape.site)
     return site
 
 
-def add_connection(site: SiteModel) -> None:
+def add_connection(site: SiteModel, money: MoneyShape) -> None:
     """Import and export, what they cost, and the balance that ties all assets together."""
     imported = site.variable(GRID, "import")
     exported = site.variable(GRID, "export")
@@ -54,6 +55,7 @@ def add_connection(site: SiteModel) -> None:
     if site.discrete:
         add_one_direction(site, imported, exported)
     add_bus_balance(site, imported, exported)
+    add_money(site, money, imported, exported)
 
 
 def add_import_limits(site: SiteModel, imported: Vector) -> None:
@@ -106,8 +108,8 @@ def add_bus_balance(site: SiteModel, imported: Vector, exported: Vector) -> None
     site.cost(site.parameter(GRID, "surplus_cost"), surplus)
 
 
-def site_parameters(problem: DispatchProblem, shape: Shape) -> dict[str, Series]:
-    """The numbers `add_connection` names."""
+def site_parameters(problem: DispatchProblem, shape: Shape) -> dict[str, dict[str, Series]]:
+    """The numbers `add_connection` and the money terms name, by key."""
     grid, prices, hours = problem.grid, problem.prices, problem.hours
     scale = problem.price_scale
     small = TIE_BREAK * scale * hours
@@ -119,14 +121,14 @@ def site_parameters(problem: DispatchProblem, shape: Shape) -> dict[str, Series]
         "tie_export": small,
     }
     import_most, export_most = grid.import_rating_kw, grid.export_rating_kw
-    import_reach: Series = np.inf
-    export_reach: Series = np.inf
-    if shape.discrete or np.any(np.asarray(prices.export_per_kwh) > prices.import_per_kwh):
-        import_reach, export_reach = reach(problem)
-        import_most, export_most = (
-            np.minimum(import_most, import_reach),
-            np.minimum(export_most, export_reach),
-        )
+    reaches = None
+    if (
+        shape.discrete
+        or problem.demand_responses
+        or np.any(np.asarray(prices.export_per_kwh) > prices.import_per_kwh)
+    ):
+        reaches = reach(problem)
+        import_most, export_most = np.minimum(import_most, reaches[0]), np.minimum(export_most, reaches[1])
     if shape.soft:
         ladder = scale * hours
         values |= {
@@ -140,13 +142,22 @@ def site_parameters(problem: DispatchProblem, shape: Shape) -> dict[str, Series]
             "surplus_cost": LADDER.surplus * ladder,
         }
     else:
+        for event in problem.capacity_limits:
+            import_most = np.minimum(import_most, event.import_limit_kw)
+            export_most = np.minimum(export_most, event.export_limit_kw)
         values |= {
             "import_most_kw": np.minimum(grid.import_limit_kw, import_most),
             "export_most_kw": np.minimum(grid.export_limit_kw, export_most),
         }
-    if shape.discrete:
-        values |= {"import_reach_kw": import_reach, "export_reach_kw": export_reach}
-    return values
+    if shape.discrete and reaches is not None:
+        values |= {"import_reach_kw": reaches[0], "export_reach_kw": reaches[1]}
+    return {GRID: values} | money_parameters(problem, reaches)
+
+
+def limit_price(problem: DispatchProblem) -> float:
+    """Lowest price of a kWh above any soft limit of the connection [currency/kWh]."""
+    events = [event_price(problem, event) for event in problem.capacity_limits]
+    return min(LADDER.grid_limit * problem.price_scale, *events, np.inf)
 
 
 def reach(problem: DispatchProblem) -> tuple[FloatArray, FloatArray]:

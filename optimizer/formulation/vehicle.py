@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -93,9 +93,8 @@ class Vehicle(Asset):
         )
 
     @classmethod
-    def formulate(cls, site: SiteModel, key: str, shape: Hashable) -> None:
+    def formulate(cls, site: SiteModel, key: str, shape: Any) -> None:
         """Write a session."""
-        assert isinstance(shape, VehicleShape)
         charge = site.variable(key, "charge")
         stored = site.variable(key, "stored")
         discharge = site.variable(key, "discharge") if shape.gives_back else None
