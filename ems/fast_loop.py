@@ -17,7 +17,7 @@ from ems.metrics import Metrics
 from ems.outlook import Outlook, SiteOutlook
 from ems.plan import Plan
 from ems.planning import to_problem
-from ems.publishing import Delivery, DeliveryOutcome, Journal, publish
+from ems.publishing import Delivery, DeliveryOutcome, publish
 from ems.readings import Quality, SiteReading, Snapshot, take_snapshot
 from ems.setpoints import Course, Setpoint, SetpointSource, course_of_plan, derive_setpoints
 from ems.site import Site
@@ -72,14 +72,12 @@ class FastLoop:
         *,
         live: Live,
         metrics: Metrics,
-        journal: Journal,
         valid_for: timedelta,
     ) -> None:
         self._sites = {site.id: site for site in sites}
         self._ports = ports
         self._live = live
         self._metrics = metrics
-        self._journal = journal
         self._valid_for = valid_for
         self._courses: dict[str, _Course] = {}
         self.acting = asyncio.Lock()
@@ -114,7 +112,9 @@ class FastLoop:
             setpoints: list[Setpoint] = []
             for reading in snapshot.sites:
                 setpoints += self._decide(reading, at=at, paused=reading.site_id in paused)
-            deliveries = await publish(self._ports.devices, self._sites, setpoints, journal=self._journal)
+            deliveries = await publish(
+                self._ports.devices, self._sites, setpoints, journal=self._ports.journal
+            )
             self._remember(setpoints, deliveries)
         self._metrics.fast_loop_seconds.observe(elapsed_ms(began) / 1e3)
         return Pass(snapshot=snapshot, setpoints=tuple(setpoints), deliveries=deliveries)

@@ -1,6 +1,7 @@
 """Forecast: the seam to the forecasters. Recent past and state to an outlook for the batch."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -64,13 +65,33 @@ class Foresight:
         self._pv = make_pv([contexts[row] for row in self._with_pv]) if self._with_pv else None
 
     def foresee(self, measured: Sequence[MeasuredInterval], *, at: datetime) -> Outlook:
-        """Return what the batch expects from `at`, having learned what was just measured.
+        """Return what the batch expects from `at`, having learned what was just measured."""
+        starts_s = grid_epochs(at, self.horizon, self.step_s)
+        expected = []
+        for site, (load, pv) in zip(self.sites, self.expect(measured, at=at), strict=True):
+            buy_per_kwh, sell_per_kwh, assumed = self.prices(site, starts_s)
+            expected.append(
+                SiteOutlook(
+                    site_id=site.id,
+                    load=load,
+                    pv=pv,
+                    buy_per_kwh=buy_per_kwh,
+                    sell_per_kwh=sell_per_kwh,
+                    prices_assumed=assumed,
+                )
+            )
+        return Outlook(issued_at=at, starts_s=starts_s, step_s=self.step_s, sites=tuple(expected))
+
+    def expect(
+        self, measured: Sequence[MeasuredInterval], *, at: datetime
+    ) -> tuple[tuple[Band, Mapping[str, Band]], ...]:
+        """Return expected load and solar power (by PV asset) of each site from `at`.
 
         Models are fitted anew once a day; in between they see the recent past only.
         """
         self.past.add(measured)
         self.past.slide_to(at)
-        load = self._history(self.past.load_kw, tuple(range(len(self.sites))))
+        load = self._history(self.past.load_kw, range(len(self.sites)))
         pv = self._history(self.past.pv_kw, self._with_pv)
         if self._fitted_at is None or at - self._fitted_at >= REFIT_EVERY:
             self._load = self._load.fit(load)
@@ -78,23 +99,15 @@ class Foresight:
             self._fitted_at = at
         expected_load = self._load.predict(at, self.horizon, LEVELS, recent=load)
         expected_pv = None if self._pv is None else self._pv.predict(at, self.horizon, LEVELS, recent=pv)
-        starts_s = grid_epochs(at, self.horizon, self.step_s)
         pv_rows = {row: index for index, row in enumerate(self._with_pv)}
-        return Outlook(
-            issued_at=at,
-            starts_s=starts_s,
-            step_s=self.step_s,
-            sites=tuple(
-                self._site(
-                    site,
-                    starts_s,
-                    _band(expected_load, row, upper_kw=None),
-                    None
-                    if expected_pv is None or row not in pv_rows
-                    else _band(expected_pv, pv_rows[row], upper_kw=sum(pv.rated_kw for pv in site.pvs)),
-                )
-                for row, site in enumerate(self.sites)
-            ),
+        return tuple(
+            (
+                _band(expected_load, row),
+                {}
+                if expected_pv is None or row not in pv_rows
+                else _roofs(site, _band(expected_pv, pv_rows[row])),
+            )
+            for row, site in enumerate(self.sites)
         )
 
     def prices(self, site: Site, starts_s: IntArray) -> tuple[FloatArray, FloatArray, int]:
@@ -111,21 +124,7 @@ class Foresight:
         sell_per_kwh, sell_assumed = curve(site.tariff.sell)
         return buy_per_kwh, sell_per_kwh, max(buy_assumed, sell_assumed)
 
-    def _site(self, site: Site, starts_s: IntArray, load: Band, pv: Band | None) -> SiteOutlook:
-        buy_per_kwh, sell_per_kwh, assumed = self.prices(site, starts_s)
-        rated_kw = sum(asset.rated_kw for asset in site.pvs)
-        return SiteOutlook(
-            site_id=site.id,
-            load=load,
-            pv={}
-            if pv is None
-            else {asset.name: _share(pv, asset.rated_kw / rated_kw) for asset in site.pvs},
-            buy_per_kwh=buy_per_kwh,
-            sell_per_kwh=sell_per_kwh,
-            prices_assumed=assumed,
-        )
-
-    def _history(self, values: FloatArray, rows: tuple[int, ...]) -> History:
+    def _history(self, values: FloatArray, rows: Sequence[int]) -> History:
         chosen = list(rows)
         is_pv = values is self.past.pv_kw
         return History(
@@ -137,25 +136,30 @@ class Foresight:
         )
 
 
-def _band(forecast: Forecast, row: int, *, upper_kw: float | None) -> Band:
+def _band(forecast: Forecast, row: int) -> Band:
     one = forecast.site(row)
-    cap_kw = np.inf if upper_kw is None else upper_kw
     return Band(
-        mean_kw=np.clip(one.mean_kw, 0.0, cap_kw),
-        low_kw=np.clip(one.quantile(LEVELS[0]), 0.0, cap_kw),
-        high_kw=np.clip(one.quantile(LEVELS[-1]), 0.0, cap_kw),
+        mean_kw=np.maximum(one.mean_kw, 0.0),
+        low_kw=np.maximum(one.quantile(LEVELS[0]), 0.0),
+        high_kw=np.maximum(one.quantile(LEVELS[-1]), 0.0),
         source=one.source,
         quality=str(one.quality),
     )
 
 
-def _share(band: Band, share: float) -> Band:
-    if share == 1.0:
-        return band
-    return Band(
-        mean_kw=band.mean_kw * share,
-        low_kw=band.low_kw * share,
-        high_kw=band.high_kw * share,
-        source=band.source,
-        quality=band.quality,
-    )
+def _roofs(site: Site, together: Band) -> dict[str, Band]:
+    """Split what all roofs of a site are expected to give by their nameplates, each below its own."""
+    rated_kw = sum(asset.rated_kw for asset in site.pvs)
+
+    def share(power_kw: FloatArray, asset_kw: float) -> FloatArray:
+        return np.minimum(power_kw * (asset_kw / rated_kw), asset_kw)
+
+    return {
+        asset.name: replace(
+            together,
+            mean_kw=share(together.mean_kw, asset.rated_kw),
+            low_kw=share(together.low_kw, asset.rated_kw),
+            high_kw=share(together.high_kw, asset.rated_kw),
+        )
+        for asset in site.pvs
+    }

@@ -91,7 +91,7 @@ class SiteMeter:
         lost, and nothing is claimed to be known to the quarter hour.
         """
         self.note(at, site_powers(self.site, reading))
-        before, self.marks = self.marks, CounterMarks(at=at, kwh=self._counters(reading))
+        before, self.marks = self.marks, CounterMarks(at=at, kwh=self.counters(reading))
         missed = 0 if before is None else max(0, round((at - before.at).total_seconds() / self.step_s) - 1)
         count = missed + 1
         hours = self.step_s / 3600.0
@@ -130,7 +130,8 @@ class SiteMeter:
         roles = _COUNTED[channel][0] if channel in _COUNTED else ()
         return any(device.role in roles for device in self.site.devices.values())
 
-    def _counters(self, reading: SiteReading) -> dict[str, float]:
+    def counters(self, reading: SiteReading) -> dict[str, float]:
+        """Return the energy counters of a reading that can be used, by `device.quantity` [kWh]."""
         return {
             key: sample.value
             for key, sample in reading.samples.items()

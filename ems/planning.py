@@ -8,6 +8,7 @@ import numpy as np
 
 from ems.codec import FloatArray
 from ems.outlook import Outlook, SiteOutlook
+from ems.physics import Steering
 from ems.plan import Action, BatteryPlan, Plan, PlanSource, Reason, Unmet, rule_plan
 from ems.readings import Quality
 from ems.site import BatteryAsset, Role, Site, VehicleAsset
@@ -26,11 +27,19 @@ from optimizer import (
     StoreSchedule,
     Vehicle,
     Why,
+    solve,
+    solve_many,
 )
 from optimizer import Reason as SolverReason
 
 Solve = Callable[[Sequence[DispatchProblem]], Sequence[DispatchSolution]]
 """Solves a batch in order; the composition root decides where it runs."""
+
+
+def solve_in_process(problems: Sequence[DispatchProblem]) -> Sequence[DispatchSolution]:
+    """Solve a batch in this process."""
+    return solve_many(problems)
+
 
 UNLIMITED_VEHICLE_KWH = 200.0
 """Assumed room in a vehicle whose battery is unknown [kWh]; the wish, not this, ends a session."""
@@ -84,16 +93,7 @@ def to_problem(site: Site, state: SiteState, expected: SiteOutlook, outlook: Out
     """Translate one site to the optimiser's words; the first interval takes what is measured now."""
     horizon = len(outlook.starts_s)
     hours = np.full(horizon, outlook.step_s / 3600.0)
-    assets: list[HybridInverter | Pv | Battery | Vehicle] = [
-        HybridInverter(
-            name=name,
-            rating_kw=device.rated_kw or 0.0,
-            to_ac_efficiency_frac=device.conversion_eff_frac,
-            to_dc_efficiency_frac=device.conversion_eff_frac,
-        )
-        for name, device in site.devices.items()
-        if device.role is Role.HYBRID_INVERTER
-    ]
+    assets: list[HybridInverter | Pv | Battery | Vehicle] = [*_inverters(site)]
     for pv in site.pvs:
         available_kw = _now_first(expected.pv[pv.name].mean_kw, state.powers.pv_kw.get(pv.name))
         assets.append(
@@ -105,7 +105,10 @@ def to_problem(site: Site, state: SiteState, expected: SiteOutlook, outlook: Out
             )
         )
     assets += [
-        _battery(site, battery, state.stored_kwh[battery.name], expected)
+        replace(
+            _as_battery(site, battery, state.stored_kwh[battery.name]),
+            end_value_per_kwh=end_value_per_kwh(battery, expected),
+        )
         for battery in site.batteries
         if site.consents.control_storage
     ]
@@ -123,9 +126,7 @@ def to_problem(site: Site, state: SiteState, expected: SiteOutlook, outlook: Out
             export_per_kwh=expected.sell_per_kwh,
             co2_kg_per_kwh=site.co2_kg_per_kwh,
         ),
-        grid=GridConnection(
-            import_limit_kw=site.connection.import_limit_kw, export_limit_kw=site.connection.export_limit_kw
-        ),
+        grid=_grid(site),
         assets=tuple(assets),
     )
 
@@ -174,6 +175,77 @@ def from_solution(site: Site, solution: DispatchSolution, outlook: Outlook, *, v
     )
 
 
+def first_steering(site: Site, solution: DispatchSolution, interval: int) -> Steering:
+    """Return what a solution does in one interval, for the plant of the simulation."""
+    return Steering(
+        battery_kw={
+            store.name: float(store.charge_kw[interval] - store.discharge_kw[interval])
+            for store in solution.schedules_of(StoreSchedule)
+        },
+        pv_cap_kw=float(sum(pv.used_kw[interval] for pv in solution.schedules_of(PvSchedule)))
+        if site.pvs
+        else None,
+    )
+
+
+def hindsight_cost(
+    site: Site,
+    *,
+    load_kw: FloatArray,
+    pv_kw: FloatArray,
+    buy_per_kwh: FloatArray,
+    sell_per_kwh: FloatArray,
+    hours: float,
+    start_frac: float,
+    end_kwh: Mapping[str, float],
+    end_value_per_kwh: float,
+) -> float:
+    """Return the least a span can cost when all of it is known, ending with at least `end_kwh` in each battery.
+
+    The same formulation as every plan, over the whole span at once.
+    """
+    rated_kw = sum(pv.rated_kw for pv in site.pvs)
+    batteries = []
+    for battery in site.batteries:
+        floor_kwh = np.full(len(load_kw), battery.reserve_frac * battery.capacity_kwh)
+        floor_kwh[-1] = max(floor_kwh[-1], end_kwh[battery.name])
+        batteries.append(
+            replace(
+                _as_battery(site, battery, start_frac * battery.capacity_kwh),
+                band_min_kwh=floor_kwh,
+                end_value_per_kwh=end_value_per_kwh,
+            )
+        )
+    problem = DispatchProblem(
+        site_id=site.id,
+        hours=np.full(len(load_kw), hours),
+        load_kw=load_kw,
+        prices=Prices(import_per_kwh=buy_per_kwh, export_per_kwh=sell_per_kwh),
+        grid=_grid(site),
+        assets=(
+            *_inverters(site),
+            *(
+                Pv(
+                    name=pv.name,
+                    available_kw=pv_kw * (pv.rated_kw / rated_kw),
+                    curtailable=site.consents.curtail_solar,
+                    inverter=_behind(site, pv.device),
+                )
+                for pv in site.pvs
+            ),
+            *batteries,
+        ),
+        time_limit_s=600.0,
+    )
+    solution = solve(problem)
+    if not solution.publishable:
+        raise RuntimeError(f"{site.id}: no plan in hindsight: {_refusal(solution)}")
+    start_kwh = sum(start_frac * battery.capacity_kwh for battery in site.batteries)
+    left_kwh = sum(float(store.stored_kwh[-1]) for store in solution.schedules_of(StoreSchedule))
+    paid = float(np.sum(solution.import_kw * buy_per_kwh - solution.export_kw * sell_per_kwh) * hours)
+    return paid - end_value_per_kwh * (left_kwh - start_kwh)
+
+
 def _refusal(solution: DispatchSolution) -> str:
     if solution.audit.passed:
         return f"solver: {solution.outcome} {solution.report.message}".strip()
@@ -219,7 +291,7 @@ def _behind(site: Site, device: str) -> str | None:
     return device if site.devices[device].role is Role.HYBRID_INVERTER else None
 
 
-def _battery(site: Site, battery: BatteryAsset, stored_kwh: float, expected: SiteOutlook) -> Battery:
+def _as_battery(site: Site, battery: BatteryAsset, stored_kwh: float) -> Battery:
     return Battery(
         name=battery.name,
         capacity_kwh=battery.capacity_kwh,
@@ -229,9 +301,27 @@ def _battery(site: Site, battery: BatteryAsset, stored_kwh: float, expected: Sit
         charge_efficiency_frac=battery.charge_eff_frac,
         discharge_efficiency_frac=battery.discharge_eff_frac,
         band_min_kwh=battery.reserve_frac * battery.capacity_kwh,
-        end_value_per_kwh=end_value_per_kwh(battery, expected),
         wear_per_kwh=battery.wear_per_kwh,
         inverter=_behind(site, battery.device),
+    )
+
+
+def _inverters(site: Site) -> list[HybridInverter]:
+    return [
+        HybridInverter(
+            name=name,
+            rating_kw=device.rated_kw or 0.0,
+            to_ac_efficiency_frac=device.conversion_eff_frac,
+            to_dc_efficiency_frac=device.conversion_eff_frac,
+        )
+        for name, device in site.devices.items()
+        if device.role is Role.HYBRID_INVERTER
+    ]
+
+
+def _grid(site: Site) -> GridConnection:
+    return GridConnection(
+        import_limit_kw=site.connection.import_limit_kw, export_limit_kw=site.connection.export_limit_kw
     )
 
 

@@ -27,12 +27,12 @@ SETTINGS = (
     Setting(name="EMS_HISTORY", default="", meaning="CSV of recorded load and solar power to learn from at first start."),
     Setting(name="EMS_INTERVAL_MIN", default="15", meaning="Length of a planning interval [min]."),
     Setting(name="EMS_HORIZON_H", default="48", meaning="How far plans reach [h]."),
-    Setting(name="EMS_FAST_LOOP_S", default="1", meaning="Wall seconds between two passes of the fast loop; 0 switches it off."),
+    Setting(name="EMS_FAST_LOOP_S", default="1", meaning="Wall seconds between passes of the fast loop; 0: off."),
     Setting(name="EMS_READ_ONLY", default="no", meaning="`yes`: read and plan, never write to a device."),
     Setting(name="EMS_RETENTION_DAYS", default="14", meaning="Days raw readings are kept; means and accounts stay years."),
-    Setting(name="EMS_SESSION_SECRET", default="", meaning="Secret that signs page sessions; made anew at each start if empty."),
+    Setting(name="EMS_SESSION_SECRET", default="", meaning="Signs page sessions; made anew at each start if empty."),
     Setting(name="EMS_DEMO", default="no", meaning="`yes`: loopback demo, pages open without a key."),
-    Setting(name="EMS_REPLAY_CLOCK", default="", meaning="SITE_START,WALL_START,SPEED: site time of a replay; the demo sets it."),
+    Setting(name="EMS_REPLAY_CLOCK", default="", meaning="SITE_START,WALL_START,SPEED of a replay; set by the demo."),
 )  # fmt: skip
 
 

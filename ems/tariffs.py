@@ -178,7 +178,7 @@ def price_curve(
 def _time_of_use(rate: TimeOfUseRate, starts_s: IntArray, zone: str) -> FloatArray:
     local = pd.DatetimeIndex(pd.to_datetime(starts_s, unit="s", utc=True)).tz_convert(ZoneInfo(zone))
     minute = np.asarray(local.hour) * 60 + np.asarray(local.minute)
-    weekend = np.asarray(local.dayofweek) >= 5
+    weekend = np.asarray(local.day_of_week) >= 5
     month = np.asarray(local.month)
     per_kwh = np.full(len(starts_s), np.nan)
     for season in rate.seasons:

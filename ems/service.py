@@ -1,0 +1,327 @@
+"""The service: schedule, supervise, stop. One process, one event loop, one batch of sites."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+
+from apscheduler.events import EVENT_JOB_MAX_INSTANCES
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from drivers import LinkPool
+from ems.cycle import CycleRecord, Ports, run_cycle
+from ems.errors import StoreError
+from ems.fast_loop import FastLoop, Pass
+from ems.foresight import Foresight
+from ems.live import Live
+from ems.metrics import Metrics
+from ems.outbox import Outbox
+from ems.plan import PlanSource
+from ems.planning import solve_in_process
+from ems.publishing import publish
+from ems.readings import Device, Snapshot
+from ems.schedule import GridTrigger
+from ems.setpoints import Setpoint, SetpointSource, derive_setpoints
+from ems.settings import Settings, read_settings
+from ems.site import Site
+from ems.store import Retention, Store
+from ems.wiring import (
+    learn_from_recording,
+    learn_from_store,
+    make_foresight,
+    make_meters,
+    open_devices,
+    read_sites,
+)
+
+log = logging.getLogger("ems.service")
+
+GRACE = timedelta(minutes=1)
+"""Setpoints outlive what they are for by this much site time at least; a restart fits in."""
+KEEP_READINGS_EVERY = timedelta(minutes=1)
+"""Readings of the fast loop are kept once in this much site time."""
+PRUNE_EVERY = timedelta(hours=6)
+
+
+class Service:
+    """Runs the cycle and the fast loop for its sites, and keeps what happened.
+
+    Parameters
+    ----------
+    settings
+        How to run.
+    sites
+        The batch.
+    store
+        Where records go.
+    links, devices
+        The field connections, closed when the service stops, and the devices on them by (site id, device name).
+    foresight
+        The forecasters.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        sites: Sequence[Site],
+        *,
+        store: Store,
+        links: LinkPool,
+        devices: Mapping[tuple[str, str], Device],
+        foresight: Foresight,
+    ) -> None:
+        self.settings = settings
+        self.sites = tuple(sites)
+        self.store = store
+        self.clock = settings.clock
+        self.metrics = Metrics()
+        self.live = Live()
+        self.outbox = Outbox(self.metrics)
+        self.latest = store.latest_record()
+        """Record of the latest cycle, of this process or of the one before."""
+        self.cycle_trouble: str | None = None
+        """Why the latest cycle failed; None when it did not."""
+        self._links = links
+        self._step_s = int(settings.interval.total_seconds())
+        self._overlapped = 0
+        self._kept_at: datetime | None = None
+        self._pruned_at: datetime | None = None
+        self._paused: frozenset[str] = frozenset()
+        self._loop_task: asyncio.Task[None] | None = None
+        before = self.latest
+        self._ports = Ports(
+            devices=devices,
+            meters=make_meters(
+                self.sites,
+                step_s=self._step_s,
+                readings={} if before is None else {r.site_id: r for r in before.snapshot.sites},
+                at=None if before is None else before.at,
+            ),
+            foresight=foresight,
+            solve=solve_in_process,
+            valid_for=settings.interval + GRACE + self._loop_span,
+            journal=self._journal,
+        )
+        self._fast_loop = FastLoop(
+            self.sites,
+            self._ports,
+            live=self.live,
+            metrics=self.metrics,
+            valid_for=GRACE + self._loop_span,
+        )
+        self._trigger = GridTrigger(self.clock, self._step_s)
+        self._scheduler = AsyncIOScheduler(
+            timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+        )
+
+    async def start(self) -> None:
+        """Begin: follow the plans left by the process before, catch up, then keep the schedule."""
+        if self.latest is not None and {plan.site_id for plan in self.latest.plans} == {
+            s.id for s in self.sites
+        }:
+            self._fast_loop.follow(self.latest)
+        self._scheduler.add_listener(self._note_overlap, EVENT_JOB_MAX_INSTANCES)
+        self._scheduler.add_job(self._cycle, trigger=self._trigger, id="cycle")
+        boundary = self._trigger.boundary()
+        if self.latest is None or self.latest.at < boundary:
+            await self._cycle()
+        self._scheduler.start()
+        if self.settings.fast_loop_s > 0:
+            self._loop_task = asyncio.create_task(self._follow_meters(), name="fast-loop")
+        log.info("service.started sites=%d interval_s=%d", len(self.sites), self._step_s)
+
+    async def stop(self) -> None:
+        """End: no new cycle, devices back to their own mode, everything that waits written."""
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
+        if self._loop_task is not None:
+            self._loop_task.cancel()
+            await asyncio.gather(self._loop_task, return_exceptions=True)
+        async with self._fast_loop.acting:
+            await self._release()
+        if not await self.outbox.flush():
+            log.error("store.lost_at_stop waiting=%d cause=%s", self.outbox.waiting, self.outbox.trouble)
+        await self._links.close()
+        self.store.close()
+        log.info("service.stopped")
+
+    def problems(self) -> tuple[str, ...]:
+        """Return why the service is not well, each in one line; empty when it is."""
+        found = []
+        if self.latest is None:
+            found.append("no cycle has run yet")
+        elif self.clock.now() - self.latest.at > 2 * self.settings.interval + GRACE:
+            found.append(f"the latest cycle is from {self.latest.at.isoformat()}")
+        if self.cycle_trouble:
+            found.append(f"the latest cycle failed: {self.cycle_trouble}")
+        if self.outbox.trouble:
+            found.append(f"the store refuses: {self.outbox.trouble} ({self.outbox.waiting} writes wait)")
+        return tuple(found)
+
+    async def _cycle(self) -> None:
+        """Run one cycle for the boundary just reached; an error ends this cycle, never the schedule."""
+        at = self._trigger.boundary()
+        before = self.latest
+        if before is not None and before.at >= at:
+            return
+        overlapped, self._overlapped = self._overlapped, 0
+        missed = (
+            0
+            if before is None
+            else max(0, round((at - before.at).total_seconds() / self._step_s) - 1 - overlapped)
+        )
+        self.metrics.missed.inc(missed)
+        self.metrics.overlapped.inc(overlapped)
+        if missed:
+            log.warning("cycle.missed count=%d until=%s", missed, at.isoformat())
+        try:
+            self._paused = await self._overridden(at)
+            async with self._fast_loop.acting:
+                record = await run_cycle(
+                    self.sites,
+                    self._ports,
+                    before,
+                    at=at,
+                    paused=self._paused,
+                    missed=missed,
+                    overlapped=overlapped,
+                )
+                self._fast_loop.follow(record)
+        except Exception as error:
+            if self.cycle_trouble is None:
+                log.exception("cycle.failed at=%s", at.isoformat())
+            self.cycle_trouble = f"{type(error).__name__}: {error}"
+            self.metrics.failed.inc()
+            return
+        if self.cycle_trouble is not None:
+            log.warning("cycle.recovered at=%s", at.isoformat())
+        self.cycle_trouble = None
+        self.latest = record
+        self._tell(record)
+        await self.outbox.put(partial(self.store.save_cycle, record))
+        self.live.announce_cycle()
+        await self._prune(at)
+
+    def _tell(self, record: CycleRecord) -> None:
+        """Count and log what one cycle did; logs tell edges, metrics tell levels."""
+        self.metrics.cycles.inc()
+        self.metrics.cycle_seconds.observe(record.took_ms / 1e3)
+        self.metrics.last_cycle_timestamp.set(record.at.timestamp())
+        for plan in record.plans:
+            self.metrics.plans.labels(source=plan.source).inc()
+            if plan.source is PlanSource.OPTIMAL:
+                self.metrics.solve_seconds.observe(plan.solve_ms / 1e3)
+        for delivery in record.deliveries:
+            self.metrics.setpoints.labels(outcome=delivery.outcome).inc()
+        self._count(record.snapshot)
+        for edge in record.edges:
+            log.warning(
+                "edge site=%s %s became=%s cause=%s", edge.site_id, edge.subject, edge.became, edge.cause
+            )
+
+    def _count(self, snapshot: Snapshot) -> None:
+        for reading in snapshot.sites:
+            for sample in reading.samples.values():
+                self.metrics.readings.labels(quality=sample.quality).inc()
+            if reading.troubles:
+                self.metrics.device_troubles.labels(site=reading.site_id).inc(len(reading.troubles))
+
+    async def _follow_meters(self) -> None:
+        """Run the fast loop until cancelled; a failing pass is logged once and the next one tried."""
+        failing = False
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            at = self.clock.now()
+            try:
+                self._paused = await self._overridden(at)
+                await self._keep(await self._fast_loop.step(at=at, paused=self._paused), at)
+                failing = False
+            except Exception:
+                if not failing:
+                    log.exception("fast_loop.failed")
+                failing = True
+            await asyncio.sleep(max(0.0, self.settings.fast_loop_s - (loop.time() - began)))
+
+    async def _keep(self, done: Pass, at: datetime) -> None:
+        """Keep what one pass did: every setpoint, and readings once in a while."""
+        if done.setpoints:
+            await self.outbox.put(partial(self.store.save_setpoints, done.setpoints, done.deliveries))
+        if self._kept_at is None or at - self._kept_at >= KEEP_READINGS_EVERY:
+            self._kept_at = at
+            self._count(done.snapshot)
+            await self.outbox.put(partial(self.store.save_readings, done.snapshot.sites, at))
+
+    async def _journal(self, setpoints: Sequence[Setpoint]) -> None:
+        await self.outbox.put(partial(self.store.save_setpoints, tuple(setpoints), ()))
+
+    async def _overridden(self, at: datetime) -> frozenset[str]:
+        """Return the sites whose people took control; the last known answer while the store refuses."""
+        try:
+            active = await asyncio.to_thread(self.store.overrides_active, at)
+        except StoreError:
+            return self._paused
+        return frozenset(override.site_id for override in active)
+
+    async def _release(self) -> None:
+        """Give every steered device back to its own mode."""
+        at = self.clock.now()
+        setpoints = [
+            setpoint
+            for site in self.sites
+            for setpoint in derive_setpoints(
+                site, None, plan=None, at=at, valid_until=at + GRACE, source=SetpointSource.SAFETY
+            )
+        ]
+        deliveries = await publish(
+            self._ports.devices, {site.id: site for site in self.sites}, setpoints, journal=self._journal
+        )
+        await self.outbox.put(partial(self.store.save_setpoints, tuple(setpoints), deliveries))
+
+    async def _prune(self, at: datetime) -> None:
+        if self._pruned_at is not None and at - self._pruned_at < PRUNE_EVERY:
+            return
+        self._pruned_at = at
+        retention = Retention(readings_days=self.settings.retention_days)
+        await self.outbox.put(lambda: void(self.store.prune(at, retention)))
+
+    def _note_overlap(self, event: object) -> None:
+        """A boundary came while a cycle still ran: counted now, told with the next record."""
+        if not self._overlapped:
+            log.warning("cycle.overlapped a cycle takes longer than its interval")
+        self._overlapped += 1
+
+    @property
+    def _loop_span(self) -> timedelta:
+        """Site time that five passes of the fast loop take."""
+        wall_per_site_s = self.clock.wall_seconds(1.0) or 1.0
+        return timedelta(seconds=5 * max(1.0, self.settings.fast_loop_s) / wall_per_site_s)
+
+
+def void(_: object) -> None:
+    """Drop a result."""
+
+
+def make_service(settings: Settings) -> Service:
+    """Build a service from its settings; raises ConfigError, DataError or StoreError with all that is wrong."""
+    sites, folders = read_sites(settings)
+    step_s = int(settings.interval.total_seconds())
+    foresight = make_foresight(
+        sites, folders, step_s=step_s, horizon=int(settings.horizon.total_seconds()) // step_s
+    )
+    now = settings.clock.now()
+    if settings.history_file is not None:
+        learn_from_recording(foresight, settings.history_file, now=now)
+    store = Store.open(settings.store_url)
+    learn_from_store(foresight, store, now=now)
+    links = LinkPool(clock=settings.clock.now, read_only=settings.read_only)
+    return Service(
+        settings, sites, store=store, links=links, devices=open_devices(sites, links), foresight=foresight
+    )
+
+
+def from_environment() -> Service:
+    """Build the service the environment describes."""
+    return make_service(read_settings(os.environ))

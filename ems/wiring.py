@@ -1,0 +1,196 @@
+"""The composition root: sites and settings to a running service's parts."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from drivers import Device, LinkPool, known_drivers, open_device
+from ems.clock import interval_start
+from ems.codec import FloatArray
+from ems.config import load_price_series, load_sites
+from ems.errors import ConfigError, DataError, Mistake
+from ems.foresight import Foresight, MakeForecaster
+from ems.metering import CounterMarks, SiteMeter
+from ems.readings import SiteReading
+from ems.recorded import Recording, read_recording
+from ems.settings import Settings
+from ems.site import Role, Site
+from ems.store import Store
+from ems.tariffs import PriceSeries
+from forecasting import LoadForecaster, SolarForecaster
+
+log = logging.getLogger("ems.wiring")
+
+STORED_HISTORY = timedelta(days=35)
+
+
+def read_sites(settings: Settings) -> tuple[tuple[Site, ...], Mapping[str, Path]]:
+    """Read every site file; returns the sites and the folder each one's relative paths start from.
+
+    Raises
+    ------
+    ConfigError
+        With every mistake of every file.
+    """
+    sites: list[Site] = []
+    folders: dict[str, Path] = {}
+    mistakes: list[Mistake] = []
+    for path in settings.site_files:
+        try:
+            found = load_sites(path, known_drivers=known_drivers())
+        except ConfigError as error:
+            mistakes.extend(error.mistakes)
+            continue
+        for site in found:
+            if site.id in folders:
+                mistakes.append(
+                    Mistake(
+                        file=str(path),
+                        key="id",
+                        value=site.id,
+                        problem="another file has this id",
+                        remedy="rename it",
+                    )
+                )
+            folders[site.id] = path.parent
+            sites.append(site)
+    if mistakes:
+        raise ConfigError(mistakes)
+    return tuple(sites), folders
+
+
+def open_devices(sites: Sequence[Site], links: LinkPool) -> dict[tuple[str, str], Device]:
+    """Make every device of every site; nothing is sent yet."""
+    return {
+        (site.id, name): open_device(
+            name=f"{site.id}.{name}",
+            endpoint=device.endpoint,
+            unit_id=device.unit_id,
+            driver=device.driver,
+            links=links,
+            read_only=device.read_only,
+            max_kw=_nameplate_kw(site, name),
+        )
+        for site in sites
+        for name, device in site.devices.items()
+    }
+
+
+def make_foresight(
+    sites: Sequence[Site],
+    folders: Mapping[str, Path],
+    *,
+    step_s: int,
+    horizon: int,
+    make_load: MakeForecaster = LoadForecaster,
+    make_pv: MakeForecaster = SolarForecaster,
+) -> Foresight:
+    """Make the forecasters of a batch."""
+    files = PriceFileCache(folders)
+    return Foresight(
+        sites, step_s=step_s, horizon=horizon, make_load=make_load, make_pv=make_pv, price_files=files.of
+    )
+
+
+class PriceFileCache:
+    """Price files, read again when they change; a file that cannot be read keeps its last prices."""
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        self._folders = folders
+        self._read: dict[str, tuple[tuple[float, ...], Mapping[str, PriceSeries]]] = {}
+
+    def of(self, site: Site) -> Mapping[str, PriceSeries]:
+        """Return the published prices of a site by file name; empty where its tariff names no file."""
+        names = [
+            name for rate in (site.tariff.buy, site.tariff.sell) if (name := getattr(rate, "file", None))
+        ]
+        if not names:
+            return {}
+        folder = self._folders[site.id]
+        stamps = tuple((folder / name).stat().st_mtime if (folder / name).exists() else 0.0 for name in names)
+        known = self._read.get(site.id)
+        if known is None or known[0] != stamps:
+            try:
+                known = (stamps, load_price_series(site, folder))
+            except DataError as error:
+                if known is None:
+                    raise
+                log.warning("prices.unreadable site=%s cause=%s", site.id, error)
+                known = (stamps, known[1])
+            self._read[site.id] = known
+        return known[1]
+
+
+def learn_from_store(foresight: Foresight, store: Store, *, now: datetime) -> None:
+    """Give the forecasters what the store remembers of the last weeks."""
+    step_s = foresight.step_s
+    end_at = interval_start(now, step_s)
+    start_at = end_at - STORED_HISTORY
+    history = store.load_pv_history([site.id for site in foresight.sites], start_at, end_at, step_s)
+    if np.isfinite(history.load_kw).any():
+        foresight.past.overlay(history.start_at, history.load_kw, history.pv_kw)
+
+
+def learn_from_recording(foresight: Foresight, path: Path, *, now: datetime) -> None:
+    """Give the forecasters a CSV of recorded load and solar power, as known at `now`.
+
+    Columns are `<site>.load_kw` and `<site>.pv_kw`, or plain `load_kw` and `pv_kw` for a single site.
+    """
+    recording = read_recording(path)
+    step_s = foresight.step_s
+    rows = [_series(recording, site, len(foresight.sites) == 1) for site in foresight.sites]
+    if all(load is None for load, _ in rows):
+        raise DataError(
+            f"{path}: no column <site>.load_kw for any of the sites; name the columns after their ids"
+        )
+    count = max(0, int((now - recording.start_at) / recording.step))
+    factor = int(recording.step.total_seconds()) // step_s
+    if factor < 1:
+        raise DataError(f"{path}: step of {recording.step}; it must be a multiple of the planning interval")
+    empty = np.full(recording.count, np.nan)
+
+    def on_grid(series: Sequence[FloatArray | None]) -> FloatArray:
+        known = np.stack([empty if one is None else one for one in series])[:, :count]
+        return np.repeat(known, factor, axis=1)
+
+    loads = on_grid([load for load, _ in rows])
+    if loads.shape[1]:
+        foresight.past.overlay(recording.start_at, loads, on_grid([pv for _, pv in rows]))
+
+
+def make_meters(
+    sites: Sequence[Site], *, step_s: int, readings: Mapping[str, SiteReading], at: datetime | None
+) -> dict[str, SiteMeter]:
+    """Make the meters that add up energy; with the readings of the last cycle they go on from its counters."""
+    meters = {site.id: SiteMeter(site=site, step_s=step_s) for site in sites}
+    if at is not None:
+        for site_id, reading in readings.items():
+            if site_id in meters:
+                meter = meters[site_id]
+                meter.marks = CounterMarks(at=at, kwh=meter.counters(reading))
+    return meters
+
+
+def _series(recording: Recording, site: Site, alone: bool) -> tuple[FloatArray | None, FloatArray | None]:
+    def column(quantity: str) -> FloatArray | None:
+        named = recording.column(f"{site.id}.{quantity}")
+        return recording.column(quantity) if named is None and alone else named
+
+    return column("load_kw"), column("pv_kw")
+
+
+def _nameplate_kw(site: Site, device: str) -> float | None:
+    """Return the power above which a reading of this device cannot be true [kW]; None where nothing is known."""
+    ref = site.devices[device]
+    if ref.role is Role.GRID_METER:
+        return None
+    rated = [ref.rated_kw or 0.0]
+    for asset in site.assets:
+        if asset.device == device:
+            rated += [
+                getattr(asset, name, 0.0) for name in ("rated_kw", "charge_limit_kw", "discharge_limit_kw")
+            ]
+    return max(rated) or None
