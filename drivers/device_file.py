@@ -352,16 +352,16 @@ class DeviceSpec(_Strict):
     """Where it tells who it is."""
     identity: Annotated[tuple[IdentitySpec, ...], Field(min_length=1)]
     """Tests another device would fail; all must pass."""
-    groups: Mapping[Name, Annotated[float, Field(ge=0, le=86_400)]] = MappingProxyType(
-        {"fast": 0.0, "slow": 60.0}
+    groups: Mapping[Name, Annotated[float, Field(ge=0, le=86_400)]] = Field(
+        default_factory=lambda: {"fast": 0.0, "slow": 60.0}
     )
     """Group -> period [s]; 0 means at every pass."""
     registers: Mapping[Name, RegisterSpec]
     """Canonical quantities, and private names for derived quantities and controls."""
-    derived: Mapping[Name, DerivedSpec] = MappingProxyType({})
+    derived: Mapping[Name, DerivedSpec] = Field(default_factory=dict)
     """Canonical quantities made of registers."""
-    controls: Mapping[Literal["battery_power", "generation_limit", "charge_limit"], ControlSpec] = (
-        MappingProxyType({})
+    controls: Mapping[Literal["battery_power", "generation_limit", "charge_limit"], ControlSpec] = Field(
+        default_factory=dict
     )
     """Setpoints; nothing else is ever written."""
 

@@ -313,7 +313,7 @@ class Link:
     async def _settle(self, wire: Wire, loop: asyncio.AbstractEventLoop) -> None:
         """Wait until an RTU line is quiet; bytes nobody asked for are thrown away meanwhile."""
         wire.heard_at, deadline = loop.time(), loop.time() + self._timeout_s
-        while (left_s := min(wire.heard_at + self._pacing.settle_s, deadline) - loop.time()) > 0.0:
+        while (left_s := min(wire.heard_at + self._pacing.settle_s, deadline) - loop.time()) > 0.0:  # noqa: ASYNC110 - waits for silence, not for an event
             await asyncio.sleep(left_s)
 
     def _stop_if_backing_off(self, request: Request, unit: _BackOff | None, now: float) -> None:

@@ -87,7 +87,8 @@ class Reader:
 
     def samples(self, at: datetime) -> dict[str, Sample]:
         """Every quantity of the map, judged."""
-        raw = {name: self._quantity(name, at) for name in sorted(self.quantities)}
+        found = {name: self._quantity(name, at) for name in sorted(self.quantities)}
+        raw = {name: known for name, known in found.items() if known is not None}
         if self._swap:
             raw = _swapped(raw)
         judged = {name: self._judged(name, known, at) for name, known in raw.items()}
@@ -160,7 +161,8 @@ class Reader:
                 continue  # still known from its last reading; it turns stale by age
             self._values[register.name] = _Known(None, self._clock(), trouble.detail)
 
-    def _quantity(self, name: str, at: datetime) -> _Known:
+    def _quantity(self, name: str, at: datetime) -> _Known | None:
+        """What is known of a quantity; None for one that does not apply now, such as a limit not in force."""
         if name in self._derived:
             return self._derive(self._derived[name], at)
         if name in self._values:
@@ -169,7 +171,7 @@ class Reader:
             return _Known(self.map.constants[name], at, None)
         return _Known(None, at, "never read")
 
-    def _derive(self, derived: Derived, at: datetime) -> _Known:
+    def _derive(self, derived: Derived, at: datetime) -> _Known | None:
         parts = [self._values.get(name, _Known(None, at, "never read")) for name in derived.inputs]
         oldest = min((part.at for part in parts), default=at)
         missing = next((part for part in parts if not isinstance(part.value, float | int)), None)
@@ -177,7 +179,7 @@ class Reader:
             return _Known(None, missing.at, missing.cause)
         numbers = {name: float(self._values[name].value or 0.0) for name in derived.inputs}
         if derived.only_if is not None and numbers[derived.only_if[0]] != derived.only_if[1]:
-            return _Known(None, oldest, "not in force")
+            return None
         if derived.factors:
             value = derived.factor
             for name in derived.factors:

@@ -1,15 +1,15 @@
 """Simulated devices: physics behind registers, served on real sockets."""
 
-from drivers.twin.home import (
+from drivers.twin.profiles import Profile
+from drivers.twin.serve import ServedDevice, ServedHome, serve
+from drivers.twin.specs import (
     BatterySpec,
     ChargerSpec,
     HomeSpec,
     InverterSpec,
-    Profile,
     Session,
     Totals,
 )
-from drivers.twin.serve import ServedDevice, ServedHome, serve
 
 __all__ = [
     "BatterySpec",

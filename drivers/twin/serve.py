@@ -1,12 +1,22 @@
 """Put homes on real Modbus TCP sockets."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 from drivers.protocols import Clock
-from drivers.twin.home import HomeSpec, Totals
+from drivers.twin.charger import DRIVER as CHARGER_DRIVER
+from drivers.twin.charger import Charger
+from drivers.twin.faults import Faults
+from drivers.twin.hybrid import HybridInverter
+from drivers.twin.meters import FileMeter, ShowsHome, SunSpecMeter
+from drivers.twin.physics import HomePhysics
+from drivers.twin.server import Station, serve_tcp
+from drivers.twin.specs import HomeSpec, Totals
+
+Role = Literal["meter", "inverter", "charger"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,7 +25,7 @@ class ServedDevice:
 
     name: str
     """`<home>.<role>`."""
-    role: Literal["meter", "inverter", "charger"]
+    role: Role
     """What it is."""
     driver: str
     """Value for `open_device(driver=...)`."""
@@ -26,24 +36,87 @@ class ServedDevice:
 
 
 class ServedHome:
-    """A home on the air, with its ground truth."""
+    """A home with its devices, its ground truth and the faults its devices can be given."""
 
-    spec: HomeSpec
-    devices: tuple[ServedDevice, ...]
+    def __init__(self, spec: HomeSpec, clock: Clock) -> None:
+        self.spec = spec
+        self.devices: tuple[ServedDevice, ...] = ()
+        self._clock = clock
+        self._physics = HomePhysics(spec, clock())
+        self._stations: dict[Role, tuple[str, Station]] = {}
+        self._reboots: dict[Role, Callable[[], None]] = {}
+        self._build()
 
     def advance(self) -> None:
         """Bring the home up to the clock."""
-        raise NotImplementedError
+        self._physics.advance(self._clock())
+
+    def faults(self, role: Role) -> Faults:
+        """Switches of one device."""
+        return self._stations[role][1].faults
+
+    def reboot(self, role: Role) -> None:
+        """Cut a device's power for a moment: settings kept in RAM are lost."""
+        self.advance()
+        self._reboots[role]()
+
+    @property
+    def stations(self) -> dict[Role, tuple[str, Station]]:
+        """Driver name and register station per device, to serve them elsewhere (serial line, TLS)."""
+        return dict(self._stations)
+
+    @property
+    def physics(self) -> HomePhysics:
+        """State and flows up to the last `advance` or request."""
+        return self._physics
 
     @property
     def totals(self) -> Totals:
         """Ground truth up to the last `advance` or request."""
-        raise NotImplementedError
+        return self._physics.totals
 
     @property
     def stored_frac(self) -> float | None:
         """True filling of the battery."""
-        raise NotImplementedError
+        return self._physics.stored_frac
+
+    def _build(self) -> None:
+        spec, physics = self.spec, self._physics
+        faults = Faults()
+        meter: ShowsHome
+        if spec.meter == "sunspec":
+            meter = SunSpecMeter(physics, faults, serial=f"{spec.name}-M")
+        else:
+            meter = FileMeter(physics, faults, driver=spec.meter)
+        self._add("meter", spec.meter, meter, faults)
+        if spec.inverter is not None:
+            faults = Faults()
+            inverter = HybridInverter(physics, faults, serial=f"{spec.name}-I")
+            self._reboots["inverter"] = inverter.reboot
+            self._add("inverter", "sunspec", inverter, faults)
+        if spec.charger is not None:
+            charger = Charger(physics, spec.charger)
+            self._reboots["charger"] = charger.reboot
+            self._add("charger", CHARGER_DRIVER, charger, Faults())
+
+    def _add(self, role: Role, driver: str, front: ShowsHome, faults: Faults) -> None:
+        def refresh() -> None:
+            self.advance()
+            front.refresh()
+
+        front.image.refresh = refresh
+        self._reboots.setdefault(role, _nothing_to_lose)
+        self._stations[role] = (driver, Station(units={1: front.image}, faults=faults))
+
+
+def _hang_up(server: asyncio.Server, station: Station) -> None:
+    server.close()
+    for client in tuple(station.clients):
+        client.abort()
+
+
+def _nothing_to_lose() -> None:
+    """A meter keeps nothing in RAM that a reboot could change."""
 
 
 @asynccontextmanager
@@ -57,10 +130,30 @@ async def serve(
     homes
         What to simulate.
     clock
-        Aware UTC; may run faster than the wall clock. It starts at the first instant simulated.
+        Aware UTC; may run faster than the wall clock. What it says now is the first instant simulated.
     host
         Address to listen on.
     first_port
         Ports count up from here, device by device; 0 lets the system choose.
     """
-    yield ()
+    served = tuple(ServedHome(spec, clock) for spec in homes)
+    port = first_port
+    async with AsyncExitStack() as stack:
+        for home in served:
+            devices = []
+            for role, (driver, station) in home.stations.items():
+                server = await serve_tcp(station, host, port)
+                stack.callback(_hang_up, server, station)
+                taken = server.sockets[0].getsockname()[1]
+                devices.append(
+                    ServedDevice(
+                        name=f"{home.spec.name}.{role}",
+                        role=role,
+                        driver=driver,
+                        endpoint=f"tcp://{host}:{taken}",
+                        unit_id=1,
+                    )
+                )
+                port += 1 if first_port else 0
+            home.devices = tuple(devices)
+        yield served

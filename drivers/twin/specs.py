@@ -1,25 +1,10 @@
-"""A simulated home: what is installed, what happens in it, what truly flowed."""
+"""What is installed in a simulated home, what happens in it, and what truly flowed."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, TypeAlias
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-FloatArray: TypeAlias = NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Profile:
-    """A power over time, constant in each step; repeats from its start when it ends."""
-
-    start_at: datetime
-    """Start of the first step, aware UTC."""
-    step_s: float
-    """Length of a step [s]."""
-    power_kw: FloatArray
-    """Mean power per step [kW], shape (T,), >= 0."""
+from drivers.twin.profiles import Profile
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,7 +123,7 @@ class Totals:
     """Time above the import limit [s]."""
     export_violation_s: float = 0.0
     """Time above the export limit [s]."""
-    commands: int = field(default=0)
+    commands: int = 0
     """Writes the devices of this home accepted."""
-    reversions: int = field(default=0)
+    reversions: int = 0
     """Times a device reverted because no new setpoint came."""

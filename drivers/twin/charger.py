@@ -1,0 +1,62 @@
+"""The simulated charging station: an ABB Terra AC as its device file describes it."""
+
+import math
+
+from drivers.file_device import load_device_file
+from drivers.registers import Table, decode
+from drivers.twin.file_image import FileImage
+from drivers.twin.physics import HomePhysics
+from drivers.twin.specs import ChargerSpec
+
+DRIVER = "abb-terra-ac"
+
+
+class Charger:
+    """Shows the charger of a home and takes its current limit. Every request counts as a sign of life."""
+
+    def __init__(self, home: HomePhysics, spec: ChargerSpec) -> None:
+        self._home, self._spec = home, spec
+        self._file = FileImage(load_device_file(DRIVER).spec)
+        self.image = self._file.image
+        self.image.written = self._written
+
+    def reboot(self) -> None:
+        """Power lost: back to the fallback current."""
+        self._home.orders.charge_current_a = self._spec.fallback_current_a
+        self._home.orders.charger_timeout_s = self._spec.timeout_s
+        self._home.settle()
+
+    def refresh(self) -> None:
+        """Show the home as it is now."""
+        home, show = self._home, self._show
+        home.heard_charger()
+        t, vehicle_kw = home.now_s, home.flows.vehicle_kw
+        volts = [
+            230.0 + 2.0 * math.sin(t / 977.0 + k) + 0.5 * math.sin(t / 13.0 + k) for k in (0.0, 2.1, 4.2)
+        ]
+        show("max_current_kw", self._spec.max_kw)
+        show("plugged_in", 0.0 if home.session is None else 1.0)
+        show("vehicle_charge_limit_kw", self._kw(home.orders.charge_current_a))
+        show("vehicle_current_a", vehicle_kw * 1000.0 / self._spec.phases / self._spec.voltage_v)
+        for line, v in enumerate(volts, start=1):
+            show(f"voltage_l{line}_v", v)
+        show("vehicle_net_consumption_kw", vehicle_kw)
+        show("session_kwh", home.session_kwh if home.session is not None else 0.0)
+
+    def _show(self, name: str, value: float) -> None:
+        self._file.show(name, value)
+
+    def _kw(self, amps: float) -> float:
+        return amps * 3 * 230.0 / 1000.0
+
+    def _written(self, _table: Table, address: int, _count: int) -> None:
+        limit, timeout = self._file.registers["set_current"], self._file.registers["set_timeout"]
+        orders = self._home.orders
+        if address == limit.address:
+            limit_kw = decode(limit, self.image.held(limit)) or 0.0
+            orders.charge_current_a = limit_kw * 1000.0 / 3 / 230.0
+        if address == timeout.address:
+            orders.charger_timeout_s = decode(timeout, self.image.held(timeout)) or self._spec.timeout_s
+        self._home.heard_charger()
+        self._home.totals.commands += 1
+        self._home.settle()

@@ -1,0 +1,98 @@
+"""Build the register image of a SunSpec device from model definitions; unset points say "not implemented"."""
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from drivers.registers import Register, RegisterType, Table, encode, encode_text
+from drivers.sunspec.models import PlacedModel, Point, place
+from drivers.twin.image import RegisterImage
+
+BASE: Final = 40000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelWish:
+    """A model to put into an image."""
+
+    model_id: int
+    """SunSpec model number."""
+    length: int
+    """Registers after ID and L."""
+    counts: Mapping[str, int]
+    """Repeats of its groups by count point."""
+    scales: Mapping[str, int]
+    """Scale factors by point name; others are not implemented."""
+    values: Mapping[str, float | str]
+    """Fixed values by path, scaled, in SunSpec units."""
+
+
+class SunSpecImage:
+    """An image and its points by model and path."""
+
+    def __init__(self, wishes: Sequence[ModelWish], *, base: int = BASE) -> None:
+        self.image = RegisterImage()
+        self.models: dict[int, PlacedModel] = {}
+        self._registers: dict[tuple[int, str], Register] = {}
+        self._scales: dict[tuple[int, str], int] = {}
+        address = base + 2
+        placed: list[tuple[PlacedModel, ModelWish]] = []
+        for wish in wishes:
+            model = place(wish.model_id, address, wish.length, wish.counts)
+            placed.append((model, wish))
+            address = model.end
+        self.image.define(Table.HOLDING, base, b"SunS" + bytes(2 * (address - base - 2)) + b"\xff\xff\0\0")
+        for model, wish in placed:
+            self.models[model.model_id] = model
+            self._fill(model, wish)
+
+    def show(self, model_id: int, path: str, value: float | None) -> None:
+        """Show a value in SunSpec units."""
+        key = (model_id, path)
+        self.image.show(self._registers[key], value, self._scales.get(key, 0))
+
+    def held(self, model_id: int, path: str) -> float:
+        """Value in SunSpec units as a client may have written it."""
+        key = (model_id, path)
+        register = self._registers[key]
+        data = self.image.held(register)
+        signed = register.type in (RegisterType.INT16, RegisterType.INT32)
+        return float(int.from_bytes(data, "big", signed=signed) * 10.0 ** self._scales.get(key, 0))
+
+    def allow(self, model_id: int, *paths: str) -> None:
+        """Let points be written."""
+        self.image.allow(self._registers[model_id, path] for path in paths)
+
+    def covers(self, model_id: int, path: str, address: int, count: int) -> bool:
+        """Whether a write at an address touched a point."""
+        register = self._registers[model_id, path]
+        return address < register.end and register.address < address + count
+
+    def _fill(self, model: PlacedModel, wish: ModelWish) -> None:
+        for path, point in model.points.items():
+            register = replace(point.register(path), scale_from=None)
+            self._registers[model.model_id, path] = register
+            self.image.store(Table.HOLDING, point.address, _unimplemented(point, register))
+            if point.scale_point is not None:
+                self._scales[model.model_id, path] = wish.scales.get(point.scale_point.split(".")[-1], 0)
+        self.image.store(Table.HOLDING, model.address, struct.pack(">HH", model.model_id, model.length))
+        for name, power in wish.scales.items():
+            self.image.store(Table.HOLDING, model.points[name].address, struct.pack(">h", power))
+        for name, count in wish.counts.items():
+            if name in model.points:
+                self.image.store(Table.HOLDING, model.points[name].address, struct.pack(">H", count))
+        for path, value in wish.values.items():
+            if isinstance(value, str):
+                register = self._registers[model.model_id, path]
+                self.image.store(Table.HOLDING, register.address, encode_text(register, value))
+            else:
+                self.show(model.model_id, path, value)
+
+
+def _unimplemented(point: Point, register: Register) -> bytes:
+    if register.type is RegisterType.STRING:
+        return bytes(2 * point.words)
+    if register.type in (RegisterType.FLOAT32, RegisterType.FLOAT64) or register.absent:
+        return encode(replace(register, factor=1.0), None)
+    return bytes(2 * point.words)
