@@ -7,6 +7,7 @@
 from forecasting.baseline import SlotMean
 from forecasting.errors import BrokenSeries, ForecastingError, NotFitted, UnsafeModel, WeatherUnavailable
 from forecasting.load import LoadForecaster
+from forecasting.solar import SolarForecaster
 from forecasting.types import (
     DEFAULT_LEVELS,
     BoolArray,
@@ -36,6 +37,7 @@ __all__ = [
     "Quality",
     "SiteContext",
     "SlotMean",
+    "SolarForecaster",
     "Unit",
     "UnsafeModel",
     "Weather",

@@ -17,6 +17,8 @@ import pandas as pd
 from pvlib import clearsky, irradiance, solarposition
 from scipy.optimize import nnls
 
+from forecasting.errors import BrokenSeries
+from forecasting.place import place_of
 from forecasting.types import FloatArray, SiteContext
 
 _BLOCK_S = 32 * 86_400
@@ -48,27 +50,20 @@ def planes_of(context: SiteContext) -> tuple[Plane, ...]:
     flat = Plane(tilt_deg=0.0, azimuth_deg=180.0)
     if context.tilt_deg is not None and context.azimuth_deg is not None:
         return (Plane(tilt_deg=context.tilt_deg, azimuth_deg=context.azimuth_deg), flat)
-    south = (context.latitude or 0.0) >= 0.0
+    south = place_of(context)[0] >= 0.0
     towards = (90.0, 135.0, 180.0, 225.0, 270.0) if south else (90.0, 45.0, 0.0, 315.0, 270.0)
     fan = tuple(Plane(tilt_deg=35.0, azimuth_deg=azimuth) for azimuth in towards)
     return (*fan, Plane(tilt_deg=70.0, azimuth_deg=towards[2]), flat)
 
 
-def clear_sky(
-    *,
-    latitude: float,
-    longitude: float,
-    planes: tuple[Plane, ...],
-    start_at: datetime,
-    step: timedelta,
-    count: int,
-) -> Sky:
-    """Clear-sky irradiance of `count` intervals; months are computed once and kept."""
+def clear_sky(context: SiteContext, *, start_at: datetime, step: timedelta, count: int) -> Sky:
+    """Clear-sky irradiance at a site over `count` intervals; months are computed once and kept."""
+    latitude, longitude = place_of(context)
+    planes = planes_of(context)
     step_s = int(step.total_seconds())
     first_s = int(start_at.timestamp())
-    place = round(latitude, 2), round(longitude, 2)
     parts = [
-        _block(*place, planes, step_s, first_s % step_s, block)
+        _block(round(latitude, 2), round(longitude, 2), planes, step_s, first_s % step_s, block)
         for block in range(first_s // _BLOCK_S, (first_s + max(count - 1, 0) * step_s) // _BLOCK_S + 1)
     ]
     table = parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -77,11 +72,9 @@ def clear_sky(
     return Sky(planes_kw_m2=table[:, :-1], horizontal_kw_m2=table[:, -1])
 
 
-def solar_zone(longitude: float | None, time_zone: str) -> str:
-    """A zone without clock changes whose days hold one daylight each: the sun does not keep summer time."""
-    if longitude is None:
-        return time_zone
-    hours = round(longitude / 15.0)
+def solar_zone(context: SiteContext) -> str:
+    """A zone without clock changes whose days hold one daylight each: the sun keeps no summer time."""
+    hours = round(place_of(context)[1] / 15.0)
     return f"Etc/GMT{-hours:+d}" if hours else "UTC"
 
 
@@ -108,11 +101,13 @@ def fit_mix(power_kw: FloatArray, planes_kw_m2: FloatArray, steps_per_day: int) 
     return np.asarray(weights)
 
 
-def default_mix(context: SiteContext, planes: tuple[Plane, ...]) -> FloatArray:
-    """Weights before any reading: the nameplate at 1 kW/m2 in the given or the usual plane."""
+def default_mix(context: SiteContext) -> FloatArray:
+    """Weights before any reading: the nameplate at 1 kW/m2, less usual losses, in the given or usual plane."""
+    if context.nameplate_kw is None:
+        raise BrokenSeries("nameplate_kw: a plant without history needs its rating")
+    planes = planes_of(context)
     weights = np.zeros(len(planes))
-    chosen = 0 if len(planes) == 2 else 2
-    weights[chosen] = 0.85 * (context.nameplate_kw or 1.0)
+    weights[0 if len(planes) == 2 else 2] = 0.85 * context.nameplate_kw
     return weights
 
 

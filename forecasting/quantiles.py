@@ -8,6 +8,9 @@ import numpy as np
 
 from forecasting.types import FloatArray
 
+GRID: FloatArray = np.array([0.025, *np.arange(0.05, 0.96, 0.05), 0.975])
+"""Levels at which residual quantiles are kept; any level asked for is read off between them."""
+
 
 def gap_mean(samples: FloatArray, axis: int | tuple[int, ...]) -> FloatArray:
     """Mean along `axis` over what is known; nan where nothing is."""
@@ -61,3 +64,36 @@ def at_levels(quantiles: FloatArray, held: FloatArray, levels: Sequence[float]) 
     upper = np.clip(np.searchsorted(held, wanted - 1e-12), 1, len(held) - 1)
     share = (wanted - held[upper - 1]) / (held[upper] - held[upper - 1])
     return np.asarray((1.0 - share) * quantiles[..., upper - 1] + share * quantiles[..., upper])
+
+
+def weighted_quantiles(sample: FloatArray, weight: FloatArray) -> FloatArray:
+    """Weighted quantiles at GRID, shape (..., len(GRID)).
+
+    Parameters
+    ----------
+    sample : (..., K), increasing along the last axis; entries without weight come last
+    weight : (..., K), >= 0
+    """
+    total = weight.sum(axis=-1, keepdims=True)
+    share = (np.cumsum(weight, axis=-1) - 0.5 * weight) / np.maximum(total, 1e-12)
+    last = np.maximum((weight > 0).sum(axis=-1) - 1, 0)
+    found = np.empty((*sample.shape[:-1], len(GRID)))
+    for index, level in enumerate(GRID):
+        high = np.minimum((share < level).sum(axis=-1), last)[..., None]
+        low = np.maximum(high - 1, 0)
+        s0, s1 = np.take_along_axis(share, low, axis=-1), np.take_along_axis(share, high, axis=-1)
+        v0, v1 = np.take_along_axis(sample, low, axis=-1), np.take_along_axis(sample, high, axis=-1)
+        part = np.clip((level - s0) / np.maximum(s1 - s0, 1e-12), 0.0, 1.0)
+        found[..., index] = (v0 + part * (v1 - v0))[..., 0]
+    return found
+
+
+def levels_of(grid_quantiles: FloatArray, levels: Sequence[float]) -> FloatArray:
+    """Quantiles at the asked levels from quantiles at GRID (S, T, len(GRID)), shape (S, Q, T)."""
+    return np.swapaxes(at_levels(grid_quantiles, GRID, levels), 1, 2)
+
+
+def mean_of(grid_quantiles: FloatArray) -> FloatArray:
+    """Expected value from quantiles at GRID, shape (S, T): each stands for the levels nearest to it."""
+    edges = np.concatenate([[0.0], 0.5 * (GRID[1:] + GRID[:-1]), [1.0]])
+    return np.asarray(grid_quantiles @ np.diff(edges))

@@ -21,11 +21,9 @@ import numpy as np
 
 from forecasting.calendars import IntArray
 from forecasting.design import Design
-from forecasting.quantiles import at_levels
+from forecasting.quantiles import GRID, weighted_quantiles
 from forecasting.types import BoolArray, FloatArray
 
-GRID: FloatArray = np.array([0.025, *np.arange(0.05, 0.96, 0.05), 0.975])
-"""Levels at which residual quantiles are kept; any level asked for is read off between them."""
 NODES = 3
 """Levels of the prediction at which residual quantiles are kept."""
 BLOCKS = 4
@@ -186,7 +184,7 @@ def _residual_table(
     table = np.empty((sites, n, NODES, len(GRID)))
     for node in range(NODES):
         likeness = np.exp(-0.5 * ((level - nodes[..., node, None]) / bandwidth) ** 2)
-        table[:, :, node] = _sorted_quantiles(sample, base_weight * (likeness + 1e-3))
+        table[:, :, node] = weighted_quantiles(sample, base_weight * (likeness + 1e-3))
     return nodes, table
 
 
@@ -207,21 +205,6 @@ def _to_present_volatility(residual: FloatArray, weight: FloatArray) -> FloatArr
     long_run = size.sum(axis=1, keepdims=True) / np.maximum(daily_mass.sum(axis=1, keepdims=True), 1e-12)
     now = (size @ decay.T + prior * long_run) / np.maximum(daily_mass @ decay.T + prior, 1e-12)
     return np.asarray((now[:, -1:] / np.maximum(now[:, :-1], 1e-9))[..., None])
-
-
-def _sorted_quantiles(sample: FloatArray, weight: FloatArray) -> FloatArray:
-    """Weighted quantiles at GRID of samples sorted along the last axis."""
-    total = weight.sum(axis=-1, keepdims=True)
-    share = (np.cumsum(weight, axis=-1) - 0.5 * weight) / np.maximum(total, 1e-12)
-    found = np.empty((*sample.shape[:-1], len(GRID)))
-    last = sample.shape[-1] - 1
-    for index, level in enumerate(GRID):
-        high = np.clip((share < level).sum(axis=-1), 1, last)[..., None]
-        s0, s1 = (np.take_along_axis(share, high - k, axis=-1) for k in (1, 0))
-        v0, v1 = (np.take_along_axis(sample, high - k, axis=-1) for k in (1, 0))
-        part = np.clip((level - s0) / np.maximum(s1 - s0, 1e-12), 0.0, 1.0)
-        found[..., index] = (v0 + part * (v1 - v0))[..., 0]
-    return found
 
 
 def _fit_intraday(residual: FloatArray, weight: FloatArray, step_h: float) -> tuple[FloatArray, FloatArray]:
@@ -260,17 +243,6 @@ def _fit_intraday(residual: FloatArray, weight: FloatArray, step_h: float) -> tu
         coefficients[:, lead] = c[..., 0]
         spread[:, lead] = np.where(before > 0, np.clip(after / np.maximum(before, 1e-12), 0.2, 1.0), 1.0)
     return coefficients, spread
-
-
-def levels_of(grid_quantiles: FloatArray, levels: Sequence[float]) -> FloatArray:
-    """Quantiles at the asked levels from quantiles at GRID (S, T, len(GRID)), shape (S, Q, T)."""
-    return np.swapaxes(at_levels(grid_quantiles, GRID, levels), 1, 2)
-
-
-def mean_of(grid_quantiles: FloatArray) -> FloatArray:
-    """Expected value from quantiles at GRID, shape (S, T): each stands for the levels nearest to it."""
-    edges = np.concatenate([[0.0], 0.5 * (GRID[1:] + GRID[:-1]), [1.0]])
-    return np.asarray(grid_quantiles @ np.diff(edges))
 
 
 def known_days(z: FloatArray) -> FloatArray:

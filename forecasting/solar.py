@@ -2,8 +2,7 @@
 
     power = index * clear-sky power,     0 <= power <= inverter,     exactly 0 while the sun is down
 
-Shading shows as a lower index at the same time of day and is learned with it. Where the place is not known
-the clear-sky power is the plant's own recent best instead of geometry.
+Shading shows as a lower index at the same time of day and is learned with it. Curtailed intervals are gaps.
 """
 
 from __future__ import annotations
@@ -14,70 +13,153 @@ from typing import Self
 
 import numpy as np
 
-from forecasting.clearsky import clear_sky, default_mix, fit_mix, planes_of, solar_zone
-from forecasting.dayahead import MEMORY, Calendar, fit_days, predict_days
+from forecasting.bestof import Choice, choose, predict_chosen
+from forecasting.calendars import day_matrix, local_grid
+from forecasting.candidates import Candidate, GridPaths, contexts_of, to_forecast
+from forecasting.clearsky import solar_zone
+from forecasting.dayahead import MEMORY, Calendar, Covariates, ZPaths, fit_days, predict_days
 from forecasting.errors import NotFitted
-from forecasting.slotmodel import SlotModel, levels_of, mean_of
+from forecasting.plant import INDEX_CAP, Plants, learn_plants
+from forecasting.quantiles import GRID
+from forecasting.recentdays import slot_table
+from forecasting.slotmodel import SlotModel
 from forecasting.types import (
     DEFAULT_LEVELS,
     FloatArray,
     Forecast,
     History,
-    Quality,
     SiteContext,
     Weather,
     as_utc,
     checked_levels,
+    first_start,
 )
 
-_INDEX_CAP = 1.6
-_DIM_FRAC = 0.03
-_MIN_DAYS = 10.0
+_RECENT_DAYS = 42
+_TAU_DAYS = 10.0
+_PRIOR_LEVELS = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
+_PRIOR_INDEX = (0.05, 0.15, 0.35, 0.70, 0.92, 1.00, 1.05)
+
+
+class RecentIndex:
+    """Weighted quantiles of the last weeks' clear-sky index per time of day, backed by a usual sky."""
+
+    name = "solar-recent"
+    min_days = 0.0
+
+    def __init__(self, contexts: Sequence[SiteContext]) -> None:
+        self.contexts = contexts
+        self.plants_: Plants | None = None
+        self.table_: FloatArray = np.zeros(0)
+
+    def fit(self, history: History, *, weather: Weather | None = None) -> Self:
+        """Make the table, shape (S, N, len(GRID))."""
+        self.plants_ = learn_plants(history, self.contexts)
+        recent = history.until(history.end_at, last=timedelta(days=_RECENT_DAYS))
+        clear = self.plants_.clear_kw(recent.start_at, recent.step, len(recent))
+        index, _ = self.plants_.index(recent.usable, clear)
+        grid = local_grid(recent.start_at, recent.step, len(recent), solar_zone(self.contexts[0]))
+        matrix, _ = day_matrix(index, grid)
+        age = np.arange(matrix.shape[1], 0, -1)
+        prior = np.interp(GRID, _PRIOR_LEVELS, _PRIOR_INDEX)
+        prior = np.broadcast_to(prior, (matrix.shape[0], matrix.shape[2], len(GRID)))
+        self.table_ = slot_table(matrix, np.exp(-age / _TAU_DAYS), prior)
+        return self
+
+    def predict_grid(
+        self, issued_at: datetime, horizon: int, recent: History, weather: Weather | None
+    ) -> GridPaths:
+        """Index quantiles of the time of day, times the clear sky."""
+        if self.plants_ is None:
+            raise NotFitted(f"{self.name}: call fit first")
+        start_at = first_start(recent, issued_at)
+        grid = local_grid(start_at, recent.step, horizon, solar_zone(self.contexts[0]))
+        clear = self.plants_.clear_kw(start_at, recent.step, horizon)
+        return GridPaths(start_at=start_at, values=_power(self.table_[:, grid.slot], clear, self.plants_))
+
+
+class RidgeIndex:
+    """The slot engine on the clear-sky index; with weather a second, guided model serves where it reaches."""
+
+    name = "solar-ridge"
+    min_days = 21.0
+
+    def __init__(self, contexts: Sequence[SiteContext]) -> None:
+        self.contexts = contexts
+        self.plants_: Plants | None = None
+        self.plain_: SlotModel | None = None
+        self.guided_: SlotModel | None = None
+
+    def fit(self, history: History, *, weather: Weather | None = None) -> Self:
+        """Learn geometry, shading, the index, and what the weather says about it."""
+        self.plants_ = learn_plants(history, self.contexts)
+        clear = self.plants_.clear_kw(history.start_at, history.step, len(history))
+        index, weight = self.plants_.index(history.usable, clear)
+        if history.reliability is not None:
+            weight = weight * np.reshape(history.reliability, weight.shape)
+        self.plain_ = fit_days(index, weight, history, self._calendar)
+        self.guided_ = None
+        if weather is not None:
+            guides = self.plants_.sky_index(weather, history.start_at, history.step, len(history))
+            told = np.asarray(np.isfinite(guides).any(axis=2))
+            if (told & (weight > 0)).sum() >= self.min_days * history.steps_per_day / 4:
+                extra = Covariates(guides=guides)
+                self.guided_ = fit_days(index, weight * told, history, self._calendar, extra)
+        return self
+
+    def predict_grid(
+        self, issued_at: datetime, horizon: int, recent: History, weather: Weather | None
+    ) -> GridPaths:
+        """Index quantiles times the clear sky; guided where the weather covers the interval."""
+        if self.plants_ is None or self.plain_ is None:
+            raise NotFitted(f"{self.name}: call fit first")
+        known = recent.until(issued_at, last=MEMORY)
+        clear = self.plants_.clear_kw(known.start_at, known.step, len(known))
+        index, _ = self.plants_.index(known.usable, clear)
+        paths = predict_days(self.plain_, index, known, self._calendar, issued_at=issued_at, horizon=horizon)
+        levels = _levels(paths)
+        if weather is not None and self.guided_ is not None:
+            ahead = int((paths.start_at - known.start_at) // known.step)
+            guides = self.plants_.sky_index(weather, known.start_at, known.step, ahead + horizon)
+            guided = predict_days(
+                self.guided_, index, known, self._calendar,
+                issued_at=issued_at, horizon=horizon, extra=Covariates(guides=guides),
+            )  # fmt: skip
+            told = np.asarray(np.isfinite(guides[:, ahead:]).any(axis=2))
+            levels = np.where(told[..., None], _levels(guided), levels)
+        sky = self.plants_.clear_kw(paths.start_at, known.step, horizon)
+        return GridPaths(start_at=paths.start_at, values=_power(levels, sky, self.plants_))
+
+    @property
+    def _calendar(self) -> Calendar:
+        return Calendar(zone=solar_zone(self.contexts[0]))
 
 
 class SolarForecaster:
-    """Clear-sky index with the slot engine.
+    """Available solar power of a fleet from the first minute: usual sky, recent index, ridge; best per site.
 
     Parameters
     ----------
-    context : the plant, or one per plant of a fleet (each with its own place)
+    context : the plant, or one per plant (each with its own place; days are cut at the first one's solar
+        midnight, so a fleet should lie within a few time zones). Without history it needs `nameplate_kw`.
     """
+
+    name = "solar"
+    memory: timedelta = MEMORY
 
     def __init__(self, context: SiteContext | Sequence[SiteContext]) -> None:
         self.context = context
-        self.plain_: SlotModel | None = None
-        self.guided_: SlotModel | None = None
-        self.mix_: list[FloatArray] = []
-        self.cap_kw_: FloatArray = np.ones(0)
+        self.candidates_: list[Candidate] = []
+        self.choice_: Choice | None = None
         self.history_: History | None = None
 
-    @property
-    def name(self) -> str:
-        """Stable name."""
-        return "solar-index"
-
-    @property
-    def memory(self) -> timedelta:
-        """Recent history that `predict` wants."""
-        return MEMORY
-
     def fit(self, history: History, *, weather: Weather | None = None) -> Self:
-        """Learn orientation, shading and the index, and, with weather, what it says about the index."""
-        usable = history.usable
-        contexts = self._contexts(history.n_sites)
-        n = history.steps_per_day
-        self.mix_ = []
-        for row, context in enumerate(contexts):
-            sky = self._sky(context, history.start_at, history.step, len(history))
-            mix = fit_mix(usable[row], sky, n)
-            self.mix_.append(mix if mix.any() else default_mix(context, planes_of(context)))
-        seen = np.nanmax(np.where(np.isfinite(usable), usable, 0.0), axis=1, initial=0.0)
-        rated = np.array([c.nameplate_kw if c.nameplate_kw is not None else np.inf for c in contexts])
-        self.cap_kw_ = np.where(np.isfinite(rated), rated, seen)
-        clear = self._clear_kw(history.start_at, history.step, len(history), contexts)
-        index, weight = self._index(usable, clear)
-        calendar = self._calendar(contexts)
-        self.plain_ = fit_days(index, weight, history, calendar)
+        """Learn from history (and the weather forecasts that went with it)."""
+        contexts = contexts_of(self.context, history.n_sites)
+        self.candidates_ = [RecentIndex(contexts), RidgeIndex(contexts)]
+        self.choice_ = choose(
+            self.candidates_, history, zone=solar_zone(contexts[0]), incumbent=self.choice_, weather=weather
+        )
         self.history_ = history.until(history.end_at, last=MEMORY)
         return self
 
@@ -90,58 +172,26 @@ class SolarForecaster:
         recent: History | None = None,
         weather: Weather | None = None,
     ) -> Forecast:
-        """Quantiles of available power."""
+        """Quantiles of available power [kW]; see `Forecaster`."""
         history = recent if recent is not None else self.history_
-        if history is None or self.plain_ is None:
+        if history is None or self.choice_ is None:
             raise NotFitted(f"{self.name}: call fit first")
         issued_at = as_utc(issued_at, field="issued_at")
-        wanted = checked_levels(levels)
-        contexts = self._contexts(history.n_sites)
-        known = history.until(issued_at, last=MEMORY)
-        clear = self._clear_kw(known.start_at, known.step, len(known), contexts)
-        index, _ = self._index(known.usable, clear)
-        paths = predict_days(
-            self.plain_, index, known, self._calendar(contexts), issued_at=issued_at, horizon=horizon
-        )
-        ahead = self._clear_kw(paths.start_at, known.step, horizon, contexts)
-        grid = np.clip(paths.centre[..., None] + paths.residual, 0.0, _INDEX_CAP) * ahead[..., None]
-        grid = np.minimum(grid, self.cap_kw_[:, None, None])
-        bands, mean = levels_of(grid, wanted), mean_of(grid)
-        return Forecast(
-            issued_at=issued_at,
-            start_at=paths.start_at,
-            step=history.step,
-            levels=wanted,
-            quantiles=bands if history.is_fleet else bands[0],
-            mean=mean if history.is_fleet else mean[0],
-            sources=(self.name,) * history.n_sites,
-            qualities=(Quality.GOOD,) * history.n_sites,
-        )
+        paths, names, qualities = predict_chosen(
+            self.candidates_, self.choice_,
+            issued_at=issued_at, horizon=horizon, recent=history, weather=weather,
+        )  # fmt: skip
+        return to_forecast(
+            paths, history=history, issued_at=issued_at, levels=checked_levels(levels),
+            sources=names, qualities=qualities,
+        )  # fmt: skip
 
-    def _contexts(self, count: int) -> Sequence[SiteContext]:
-        return [self.context] * count if isinstance(self.context, SiteContext) else self.context
 
-    def _calendar(self, contexts: Sequence[SiteContext]) -> Calendar:
-        return Calendar(zone=solar_zone(contexts[0].longitude, contexts[0].time_zone))
+def _levels(paths: ZPaths) -> FloatArray:
+    return paths.centre[..., None] + paths.residual
 
-    def _sky(self, context: SiteContext, start_at: datetime, step: timedelta, count: int) -> FloatArray:
-        return clear_sky(
-            latitude=context.latitude or 0.0, longitude=context.longitude or 0.0,
-            planes=planes_of(context), start_at=start_at, step=step, count=count,
-        ).planes_kw_m2  # fmt: skip
 
-    def _clear_kw(
-        self, start_at: datetime, step: timedelta, count: int, contexts: Sequence[SiteContext]
-    ) -> FloatArray:
-        rows = [
-            self._sky(context, start_at, step, count) @ mix
-            for context, mix in zip(contexts, self.mix_, strict=True)
-        ]
-        return np.stack(rows)
-
-    def _index(self, usable: FloatArray, clear: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Index and its weight; dim intervals carry no index."""
-        bright = clear > _DIM_FRAC * np.maximum(clear.max(axis=1, keepdims=True, initial=0.0), 1e-9)
-        index = np.where(bright, np.clip(usable / np.where(bright, clear, 1.0), 0.0, _INDEX_CAP), np.nan)
-        scale = np.maximum(clear.max(axis=1, keepdims=True, initial=0.0), 1e-9)
-        return index, np.where(bright, clear / scale, 0.0)
+def _power(index: FloatArray, clear_kw: FloatArray, plants: Plants) -> FloatArray:
+    """Power [kW] from index quantiles (S, T, len(GRID)), within 0 and the plant's bound."""
+    power_kw = np.clip(index, 0.0, INDEX_CAP) * clear_kw[..., None]
+    return np.minimum(power_kw, plants.cap_kw[:, None, None])

@@ -228,6 +228,32 @@ class Weather:
         if self.start_at.tzinfo is None:
             raise BrokenSeries("start_at: weather needs an aware instant")
 
+    def temperature_on(self, start_at: datetime, step: timedelta, count: int) -> FloatArray:
+        """Mean outdoor temperature [degC] of `count` intervals, shape (S or 1, count); nan outside."""
+        return self._on(self.outdoor_degc, start_at, step, count)
+
+    def irradiance_on(self, start_at: datetime, step: timedelta, count: int) -> FloatArray:
+        """Mean global horizontal irradiance [W/m2] of `count` intervals, shape (S or 1, count); nan outside."""
+        return self._on(self.ghi_w_m2, start_at, step, count)
+
+    def guide_on(self, start_at: datetime, step: timedelta, count: int) -> FloatArray:
+        """The other service's power forecast [kW], shape (S or 1, count); nan outside."""
+        return self._on(self.pv_guide_kw, start_at, step, count)
+
+    def _on(self, series: FloatArray | None, start_at: datetime, step: timedelta, count: int) -> FloatArray:
+        """Values on another grid: means where it is coarser, held where it is finer."""
+        if series is None:
+            return np.full((1, count), np.nan)
+        rows = np.atleast_2d(series)
+        own_s, step_s = self.step.total_seconds(), step.total_seconds()
+        pieces = max(round(step_s / own_s), 1)
+        offset_s = (start_at - self.start_at).total_seconds()
+        middles_s = offset_s + (np.arange(count * pieces) + 0.5) * (step_s / pieces)
+        index = np.floor(middles_s / own_s).astype(np.int64)
+        inside = (index >= 0) & (index < rows.shape[1])
+        picked = np.where(inside, rows[:, np.clip(index, 0, max(rows.shape[1] - 1, 0))], np.nan)
+        return np.asarray(picked.reshape(rows.shape[0], count, pieces).mean(axis=2))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Forecast:
