@@ -4,9 +4,12 @@
 (`fit(history)`, `predict(issued_at, horizon, levels)`); `README.md` says which is used when, and why.
 """
 
+from forecasting.backtest import BacktestReport, LeadScores, ModelReport, backtest_report
 from forecasting.baseline import SlotMean
+from forecasting.chart import backtest_svg, write_backtest_svg
 from forecasting.errors import BrokenSeries, ForecastingError, NotFitted, UnsafeModel, WeatherUnavailable
 from forecasting.load import LoadForecaster
+from forecasting.metrics import Scores
 from forecasting.solar import SolarForecaster
 from forecasting.types import (
     DEFAULT_LEVELS,
@@ -24,6 +27,7 @@ from forecasting.types import (
 
 __all__ = [
     "DEFAULT_LEVELS",
+    "BacktestReport",
     "BoolArray",
     "BrokenSeries",
     "FloatArray",
@@ -32,9 +36,12 @@ __all__ = [
     "ForecastingError",
     "History",
     "HouseholdType",
+    "LeadScores",
     "LoadForecaster",
+    "ModelReport",
     "NotFitted",
     "Quality",
+    "Scores",
     "SiteContext",
     "SlotMean",
     "SolarForecaster",
@@ -42,4 +49,7 @@ __all__ = [
     "UnsafeModel",
     "Weather",
     "WeatherUnavailable",
+    "backtest_report",
+    "backtest_svg",
+    "write_backtest_svg",
 ]
