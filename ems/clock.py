@@ -7,7 +7,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Protocol
+from typing import Protocol, Self
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -54,6 +54,20 @@ class ScaledClock:
     """Machine time at which the replay began."""
     speed: float
     """Site seconds per wall second, > 0."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `SITE_START,WALL_START,SPEED` as `str` writes it; raises ValueError."""
+        site_start, wall_start, speed = text.split(",")
+        return cls(
+            site_start_at=datetime.fromisoformat(site_start),
+            wall_start_at=datetime.fromisoformat(wall_start),
+            speed=float(speed),
+        )
+
+    def __str__(self) -> str:
+        """Return the form `parse` reads: how one clock is handed to several processes."""
+        return f"{self.site_start_at.isoformat()},{self.wall_start_at.isoformat()},{self.speed!r}"
 
     def now(self) -> datetime:
         """Return the site time the replay has reached."""

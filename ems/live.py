@@ -92,10 +92,6 @@ class Live:
         for subscription in tuple(self._subscriptions):
             subscription.loop.call_soon_threadsafe(subscription.note, None)
 
-    def announce_cycle(self) -> None:
-        """Tell whoever listens that a planning cycle has been recorded."""
-        self.announce()
-
     def latest(self, site_id: str) -> LiveState | None:
         """Return the latest state of a site; None before the first pass."""
         return self._latest.get(site_id)

@@ -43,8 +43,8 @@ def solve_in_process(problems: Sequence[DispatchProblem]) -> Sequence[DispatchSo
 
 UNLIMITED_VEHICLE_KWH = 200.0
 """Assumed room in a vehicle whose battery is unknown [kWh]; the wish, not this, ends a session."""
-SHARE_OF_RATING_SEEN = 1e-3
-"""Powers below this share of a rating are noise of the solver, not a course of action."""
+SAME_KW = 1e-6
+"""Plans whose powers differ by less are the same [kW]."""
 
 
 def make_plans(
@@ -173,6 +173,25 @@ def from_solution(site: Site, solution: DispatchSolution, outlook: Outlook, *, v
         ),
         solve_ms=solution.report.seconds * 1e3,
     )
+
+
+def plans_differ(plan: Plan, other: Plan) -> str | None:
+    """Return where two plans differ by more than rounding, or None when they are the same."""
+    if plan.source is not other.source:
+        return f"source {plan.source} against {other.source}"
+    pairs = {
+        "import_kw": (plan.import_kw, other.import_kw),
+        "export_kw": (plan.export_kw, other.export_kw),
+        "battery_kw": (plan.battery_kw, other.battery_kw),
+        **{
+            f"{name}.vehicle_kw": (kw, other.vehicle_kw.get(name, np.array(np.nan)))
+            for name, kw in plan.vehicle_kw.items()
+        },
+    }
+    for name, (one, two) in pairs.items():
+        if one.shape != two.shape or not np.allclose(one, two, rtol=0.0, atol=SAME_KW):
+            return f"{name} differs by up to {np.max(np.abs(one - two)) if one.shape == two.shape else np.nan:.6f} kW"
+    return None
 
 
 def first_steering(site: Site, solution: DispatchSolution, interval: int) -> Steering:

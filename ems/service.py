@@ -201,7 +201,7 @@ class Service:
         self.latest = record
         self._tell(record)
         await self.outbox.put(partial(self.store.save_cycle, record))
-        self.live.announce_cycle()
+        self.live.announce()
         await self._prune(at)
 
     def _tell(self, record: CycleRecord) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from ems.clock import Clock, ScaledClock, SystemClock
@@ -132,12 +132,7 @@ def _clock(text: str, mistakes: list[Mistake]) -> Clock:
     if not text:
         return SystemClock()
     try:
-        site_start, wall_start, speed = text.split(",")
-        return ScaledClock(
-            site_start_at=datetime.fromisoformat(site_start),
-            wall_start_at=datetime.fromisoformat(wall_start),
-            speed=float(speed),
-        )
+        return ScaledClock.parse(text)
     except ValueError:
         mistakes.append(
             _mistake("EMS_REPLAY_CLOCK", text, "not SITE_START,WALL_START,SPEED", "leave it unset")

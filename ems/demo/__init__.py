@@ -1,0 +1,1 @@
+"""The demo: measured households replayed through simulated devices on real Modbus sockets."""

@@ -1,0 +1,5 @@
+"""`python -m ems`."""
+
+from ems.cli import app
+
+app()
