@@ -1,28 +1,29 @@
-"""Writing a setpoint: allow-list and range, only if needed, within the daily budget, read back, typed receipt."""
+"""Writing a setpoint: range, only if needed, within the daily budget, read back, typed receipt.
+
+The allow-list is the device's map: what no `Control` names can never be written.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from math import isfinite
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from drivers.blocks import read_registers
 from drivers.device_map import Control, Expression, Step, When
 from drivers.modbus import Link, LinkError
-from drivers.protocols import (
-    Applied,
-    Clamped,
-    Clock,
-    Receipt,
-    Refused,
-    TroubleKind,
-    Unverified,
-)
+from drivers.protocols import Applied, Clamped, Clock, Receipt, Refused, Trouble, TroubleKind, Unverified
 from drivers.registers import Register, Table, decode, encode, plan_blocks
 
-RENEW_FRAC = 0.5
+RENEW_FRAC: Final = 0.5
 """A setpoint is written again when less than this share of its validity is left."""
+_NOTHING_SENT: Final = {
+    TroubleKind.BACKING_OFF: "unreachable",
+    TroubleKind.READ_ONLY: "read_only",
+    TroubleKind.EXCEPTION: "exception",
+}
+"""Troubles after which the device surely did not take the write, and the rule a refusal names."""
 
 
 @dataclass(slots=True)
@@ -30,22 +31,30 @@ class WriteCounters:
     """Counts of one device's writes; plain numbers for metrics."""
 
     writes: int = 0
+    """Write requests sent."""
     saved: int = 0
+    """Setpoints the device held already."""
     refusals: int = 0
+    """Setpoints refused, by us or by the device."""
     unverified: int = 0
+    """Setpoints whose read-back did not show them."""
     by_register: dict[str, int] = field(default_factory=dict)
+    """Write requests per register."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Word:
-    """What one register was given."""
+    """What one register is given."""
 
     register: Register
     data: bytes
     is_timer: bool
+    readable: bool
 
     def shown_by(self, seen: Mapping[str, bytes]) -> bool:
         """True when the device shows it; a timer may be running down."""
+        if not self.readable:
+            return True
         shown = seen.get(self.register.name)
         if shown is None or not self.is_timer:
             return shown == self.data
@@ -54,6 +63,30 @@ class _Word:
 
 
 _Words: TypeAlias = tuple[_Word, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """One write request and what it carries."""
+
+    step: Step
+    words: _Words
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Order:
+    """A setpoint, ready to be written."""
+
+    control: Control
+    asked_kw: float | None
+    target_kw: float | None
+    valid_s: float
+    limit: str | None
+    requests: tuple[_Request, ...]
+
+    @property
+    def words(self) -> _Words:
+        return tuple(word for request in self.requests for word in request.words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +102,13 @@ class _Held:
 
 
 class _BudgetSpentError(Exception):
-    pass
+    """A register was written as often as its memory bears today."""
 
 
 class Writer:
-    """Writes the controls of one device. One setpoint at a time."""
+    """Writes the controls of one device, one setpoint at a time."""
 
-    def __init__(
-        self,
-        *,
-        link: Link,
-        unit: int,
-        clock: Clock,
-        now_kw: Callable[[str], float | None],
-    ) -> None:
+    def __init__(self, *, link: Link, unit: int, clock: Clock, now_kw: Callable[[str], float | None]) -> None:
         self.counters = WriteCounters()
         self._max_count, self._max_gap = 125, 8
         self._link, self._unit, self._clock = link, unit, clock
@@ -101,21 +127,18 @@ class Writer:
         self._held.clear()
 
     async def write(self, control: Control, asked_kw: float, valid_s: float) -> Receipt:
-        """Make the device hold a setpoint."""
+        """Make the device hold a setpoint [kW, our sign] for `valid_s` seconds."""
         async with self._lock:
-            receipt = await self._write(control, asked_kw, valid_s)
+            order = self._order(control, asked_kw, valid_s)
+            receipt = order if isinstance(order, Refused) else await self._carry_out(order)
         return self._counted(receipt)
 
     async def release(self, controls: Sequence[Control]) -> Receipt:
         """Give the device back to its own mode."""
+        receipt: Receipt = self._refused(
+            "release", None, "unsupported", "the device has no control to release"
+        )
         async with self._lock:
-            receipt: Receipt = Refused(
-                control="release",
-                asked=None,
-                at=self._clock(),
-                rule="unsupported",
-                reason="nothing to release",
-            )
             for control in controls:
                 receipt = await self._release(control)
                 if not isinstance(receipt, Applied):
@@ -125,90 +148,89 @@ class Writer:
     def refuse(self, control: str, asked: float | None, rule: str, reason: str) -> Refused:
         """A counted refusal."""
         self.counters.refusals += 1
-        return Refused(control=control, asked=asked, at=self._clock(), rule=rule, reason=reason)
+        return self._refused(control, asked, rule, reason)
 
-    async def _write(self, control: Control, asked_kw: float, valid_s: float) -> Receipt:
-        def refused(rule: str, reason: str) -> Refused:
-            return Refused(control=control.name, asked=asked_kw, at=self._clock(), rule=rule, reason=reason)
-
+    def _order(self, control: Control, asked_kw: float, valid_s: float) -> _Order | Refused:
+        """A setpoint inside all limits, encoded; or why not."""
         if not isfinite(asked_kw) or not isfinite(valid_s) or valid_s <= 0.0:
-            return refused("range", f"setpoint {asked_kw} kW for {valid_s} s is not a number in range")
-        if self._link.read_only:
-            return refused("read_only", "the link is read-only")
+            reason = f"setpoint {asked_kw} kW for {valid_s} s is not a number in range"
+            return self._refused(control.name, asked_kw, "range", reason)
         target_kw, limit = self._in_range(control, asked_kw)
         valid_s = min(valid_s, control.longest_valid_s)
         pv_kw = self._now_kw("pv_kw") if _needs_pv(control) else 0.0
         if pv_kw is None:
-            return refused(
-                "unknown_state", "PV power is not known, and this device is set by its total AC power"
-            )
-        steps = list(_applicable(control.steps, target_kw))
+            reason = "PV power is not known, and this device is set by its total AC power"
+            return self._refused(control.name, asked_kw, "unknown_state", reason)
         try:
-            wanted = [_encode_step(step, target_kw, valid_s, pv_kw) for step in steps]
+            requests = tuple(
+                _encoded(step, target_kw, valid_s, pv_kw) for step in _applicable(control.steps, target_kw)
+            )
         except ValueError as error:
-            return refused("range", str(error))
-        held = self._held.get(control.name)
-        raw = tuple(word for step, words in zip(steps, wanted, strict=True) if step.verify for word in words)
-        rounded_kw = _value_held(steps, {word.register.name: word.data for word in raw})
-        target_kw = target_kw if rounded_kw is None else rounded_kw
-        try:
-            before = await self._read_back(steps)
-            if (
-                held is not None
-                and self._still_fresh(held, control, raw, valid_s)
-                and _shows(before, held.words)
-            ):
-                return self._receipt(control, asked_kw, target_kw, held.valid_until, limit, written=False)
-            for step, words in zip(steps, wanted, strict=True):
-                await self._send(control, step, words, before)
-        except _BudgetSpentError as error:
-            return refused("budget", str(error))
-        except LinkError as error:
-            return await self._after_failed_write(
-                control, asked_kw, target_kw, valid_s, steps, raw, limit, error
-            )
-        valid_until = self._clock() + timedelta(seconds=valid_s) if control.reverts else None
-        return await self._verify(control, asked_kw, target_kw, valid_until, steps, raw, before, limit)
+            return self._refused(control.name, asked_kw, "range", str(error))
+        rounded_kw = _value_shown(requests, {w.register.name: w.data for r in requests for w in r.words})
+        return _Order(
+            control=control,
+            asked_kw=asked_kw,
+            target_kw=target_kw if rounded_kw is None else rounded_kw,
+            valid_s=valid_s,
+            limit=limit,
+            requests=requests,
+        )
 
     def _in_range(self, control: Control, asked_kw: float) -> tuple[float, str | None]:
         """Setpoint inside the control's and the device's present limits, and the limit that cut it."""
-        low, high = control.min_kw, control.max_kw
-        names = [
-            f"at least {low:g} kW" if low is not None else "",
-            f"at most {high:g} kW" if high is not None else "",
-        ]
+        lows = [] if control.min_kw is None else [(control.min_kw, f"at least {control.min_kw:g} kW")]
+        highs = [] if control.max_kw is None else [(control.max_kw, f"at most {control.max_kw:g} kW")]
         if control.min_from is not None and (bound := self._now_kw(control.min_from)) is not None:
-            low, names[0] = (
-                max(-bound, low if low is not None else -bound),
-                f"{control.min_from} {bound:g} kW",
-            )
+            lows.append((-bound, f"{control.min_from} {bound:g} kW"))
         if control.max_from is not None and (bound := self._now_kw(control.max_from)) is not None:
-            high, names[1] = (
-                min(bound, high if high is not None else bound),
-                f"{control.max_from} {bound:g} kW",
-            )
-        if low is not None and asked_kw < low:
-            return low, names[0]
-        if high is not None and asked_kw > high:
-            return high, names[1]
+            highs.append((bound, f"{control.max_from} {bound:g} kW"))
+        if lows and asked_kw < max(lows)[0]:
+            return max(lows)
+        if highs and asked_kw > min(highs)[0]:
+            return min(highs)
         if 0.0 < asked_kw < control.pause_below_kw:
             return 0.0, f"pauses below {control.pause_below_kw:g} kW"
         return asked_kw, None
 
-    def _still_fresh(self, held: _Held, control: Control, raw: _Words, valid_s: float) -> bool:
-        if not held.same_setpoint(raw):
-            return False
-        if not control.reverts or held.valid_until is None:
-            return True
-        return (held.valid_until - self._clock()).total_seconds() >= RENEW_FRAC * valid_s
+    async def _carry_out(self, order: _Order) -> Receipt:
+        held = self._held.get(order.control.name)
+        try:
+            before = await self._read_back(order)
+            if held is not None and self._still_fresh(held, order) and _shows(before, held.words):
+                shown_kw = await self._shown_kw(order)
+                if shown_kw is None or self._agrees(shown_kw, order):
+                    return self._receipt(order, held.valid_until, written=False)
+        except LinkError as error:
+            rule = _NOTHING_SENT.get(error.trouble.kind, "unreachable")
+            return self._refused(order.control.name, order.asked_kw, rule, error.trouble.detail)
+        self._held.pop(order.control.name, None)
+        try:
+            for request in order.requests:
+                await self._send(order.control, request, before)
+        except _BudgetSpentError as error:
+            return self._refused(order.control.name, order.asked_kw, "budget", str(error))
+        except LinkError as error:
+            if error.trouble.kind in _NOTHING_SENT:
+                rule = _NOTHING_SENT[error.trouble.kind]
+                return self._refused(order.control.name, order.asked_kw, rule, error.trouble.detail)
+            return await self._verify(order, before, error.trouble)
+        return await self._verify(order, before, None)
 
-    async def _send(self, control: Control, step: Step, words: _Words, before: Mapping[str, bytes]) -> None:
-        if step.ensure and _shows(before, words):
+    def _still_fresh(self, held: _Held, order: _Order) -> bool:
+        if not held.same_setpoint(order.words):
+            return False
+        if not order.control.reverts or held.valid_until is None:
+            return True
+        return (held.valid_until - self._clock()).total_seconds() >= RENEW_FRAC * order.valid_s
+
+    async def _send(self, control: Control, request: _Request, before: Mapping[str, bytes]) -> None:
+        step, words = request.step, request.words
+        if step.ensure and step.verify and _shows(before, words):
             return
-        registers = [register for register, _ in step.values]
-        self._spend(control, [register.name for register in registers])
+        self._spend(control, [word.register.name for word in words])
         self.counters.writes += 1
-        if registers[0].table is Table.COIL:
+        if words[0].register.table is Table.COIL:
             for word in words:
                 await self._link.write_coil(self._unit, word.register.address, on=word.data != b"\0")
         elif step.single:
@@ -216,7 +238,7 @@ class Writer:
                 await self._link.write_register(self._unit, word.register.address, word.data)
         else:
             payload = b"".join(word.data for word in words)
-            await self._link.write_registers(self._unit, registers[0].address, payload)
+            await self._link.write_registers(self._unit, words[0].register.address, payload)
 
     def _spend(self, control: Control, names: Sequence[str]) -> None:
         today = self._clock().date()
@@ -225,177 +247,119 @@ class Writer:
         for name in names:
             if self._today.get(name, 0) >= control.writes_per_day:
                 raise _BudgetSpentError(
-                    f"register {name} was written {self._today[name]} times today, budget {control.writes_per_day}"
+                    f"register {name}: {control.writes_per_day} writes today, budget spent"
                 )
         for name in names:
             self._today[name] = self._today.get(name, 0) + 1
             self.counters.by_register[name] = self.counters.by_register.get(name, 0) + 1
 
-    async def _read_back(self, steps: Sequence[Step]) -> dict[str, bytes]:
+    async def _read_back(self, order: _Order) -> dict[str, bytes]:
         """Raw bytes the device holds now, by register name."""
-        held: dict[str, bytes] = {}
-        registers = [register for step in steps if step.verify for register, _ in step.values]
+        seen: dict[str, bytes] = {}
+        registers = [word.register for word in order.words if word.readable]
         for block in plan_blocks(registers, max_count=self._max_count, max_gap=self._max_gap):
             data = await self._link.read(self._unit, block.table.read_function, block.address, block.count)
-            held |= {register.name: block.cut(data, register) for register in block.registers}
-        return held
+            seen |= {register.name: block.cut(data, register) for register in block.registers}
+        return seen
 
-    async def _verify(
-        self,
-        control: Control,
-        asked_kw: float,
-        target_kw: float,
-        valid_until: datetime | None,
-        steps: Sequence[Step],
-        raw: _Words,
-        before: Mapping[str, bytes],
-        limit: str | None,
-    ) -> Receipt:
+    async def _shown_kw(self, order: _Order) -> float | None:
+        """Setpoint that the control's own read-back register shows."""
+        register = order.control.read_back
+        if register is None:
+            return None
+        shown = (await read_registers(self._link, self._unit, [register]))[register.name]
+        return shown if isinstance(shown, float | int) else None
+
+    def _agrees(self, shown_kw: float, order: _Order) -> bool:
+        return order.target_kw is None or abs(shown_kw - order.target_kw) <= order.control.step_kw + 1e-6
+
+    async def _verify(self, order: _Order, before: Mapping[str, bytes], trouble: Trouble | None) -> Receipt:
+        """Look at what the device holds. After a write without an answer too: it is never sent twice."""
         try:
-            seen = await self._read_back(steps)
-            shown_kw = await self._shown_kw(control)
+            seen = await self._read_back(order)
+            shown_kw = await self._shown_kw(order)
         except LinkError as error:
-            self._held.pop(control.name, None)
-            return self._unverified(control, asked_kw, f"no read-back: {error.trouble.detail}")
-        if shown_kw is not None and abs(shown_kw - target_kw) > control.step_kw + 1e-6:
-            self._held.pop(control.name, None)
-            reason = f"read-back shows {shown_kw:g} kW, written {target_kw:g} kW"
-            return self._unverified(control, asked_kw, reason)
-        if _shows(seen, raw):
-            self._held[control.name] = _Held(raw, valid_until)
-            return self._receipt(control, asked_kw, target_kw, valid_until, limit, written=True)
-        self._held.pop(control.name, None)
-        wrong = [word for word in raw if not word.shown_by(seen)]
-        held_kw = _value_held(steps, seen)
-        moved = all(seen[w.register.name] != before.get(w.register.name) for w in wrong)
-        if held_kw is not None and moved:
+            detail = trouble.detail if trouble is not None else f"no read-back: {error.trouble.detail}"
+            return self._unverified(order, detail)
+        if shown_kw is not None and not self._agrees(shown_kw, order):
+            return self._unverified(order, f"read-back shows {shown_kw:g} kW, written {order.target_kw:g} kW")
+        can_tell = shown_kw is not None or any(word.readable for word in order.words)
+        wrong = [word for word in order.words if not word.shown_by(seen)]
+        if can_tell and not wrong:
+            valid_until = self._clock() + timedelta(seconds=order.valid_s) if order.control.reverts else None
+            self._held[order.control.name] = _Held(order.words, valid_until)
+            return self._receipt(order, valid_until, written=True)
+        if trouble is not None:
+            return self._unverified(order, trouble.detail)
+        if not can_tell:
+            return self._unverified(order, "written, but this device shows nothing to check it by")
+        return self._cut_by_device(order, before, seen, wrong)
+
+    def _cut_by_device(
+        self, order: _Order, before: Mapping[str, bytes], seen: Mapping[str, bytes], wrong: Sequence[_Word]
+    ) -> Receipt:
+        held_kw = _value_shown(order.requests, seen)
+        moved = all(seen[word.register.name] != before.get(word.register.name) for word in wrong)
+        if held_kw is not None and moved and order.asked_kw is not None and order.target_kw is not None:
             return Clamped(
-                control=control.name,
-                asked=asked_kw,
+                control=order.control.name,
+                asked=order.asked_kw,
                 value=held_kw,
                 at=self._clock(),
-                valid_until=valid_until,
-                limit=f"the device holds {held_kw:g} kW instead of {target_kw:g} kW",
+                valid_until=self._clock() + timedelta(seconds=order.valid_s)
+                if order.control.reverts
+                else None,
+                limit=f"the device holds {held_kw:g} kW instead of {order.target_kw:g} kW",
             )
         shown = ", ".join(
             f"{w.register.name}={seen[w.register.name].hex()} instead of {w.data.hex()}" for w in wrong
         )
-        return self._unverified(control, asked_kw, f"acknowledged, but read-back shows {shown}")
-
-    async def _shown_kw(self, control: Control) -> float | None:
-        if control.read_back is None:
-            return None
-        values = await read_registers(self._link, self._unit, [control.read_back])
-        shown = values[control.read_back.name]
-        return shown if isinstance(shown, float | int) else None
-
-    async def _after_failed_write(
-        self,
-        control: Control,
-        asked_kw: float,
-        target_kw: float,
-        valid_s: float,
-        steps: Sequence[Step],
-        raw: _Words,
-        limit: str | None,
-        error: LinkError,
-    ) -> Receipt:
-        """A write without an answer may or may not have reached the device: look, never write twice."""
-        self._held.pop(control.name, None)
-        trouble = error.trouble
-        if trouble.kind in (TroubleKind.BACKING_OFF, TroubleKind.READ_ONLY, TroubleKind.EXCEPTION):
-            rule = {TroubleKind.BACKING_OFF: "unreachable", TroubleKind.READ_ONLY: "read_only"}
-            return Refused(
-                control=control.name,
-                asked=asked_kw,
-                at=self._clock(),
-                rule=rule.get(trouble.kind, "exception"),
-                reason=trouble.detail,
-            )
-        try:
-            seen = await self._read_back(steps)
-        except LinkError:
-            return self._unverified(control, asked_kw, trouble.detail)
-        if raw and _shows(seen, raw):
-            valid_until = self._clock() + timedelta(seconds=valid_s) if control.reverts else None
-            self._held[control.name] = _Held(raw, valid_until)
-            return self._receipt(control, asked_kw, target_kw, valid_until, limit, written=True)
-        return self._unverified(control, asked_kw, trouble.detail)
+        return self._unverified(order, f"acknowledged, but read-back shows {shown}")
 
     async def _release(self, control: Control) -> Receipt:
         if not control.release:
-            return Refused(
-                control=control.name,
-                asked=None,
-                at=self._clock(),
-                rule="unsupported",
-                reason="this device has no way to be released; it reverts when its time-out has passed",
-            )
+            reason = "this device cannot be released; it reverts when its own time-out has passed"
+            return self._refused(control.name, None, "unsupported", reason)
         self._held.pop(control.name, None)
-        wanted = [_encode_step(step, 0.0, 0.0, 0.0) for step in control.release]
-        raw = tuple(
-            w for step, words in zip(control.release, wanted, strict=True) if step.verify for w in words
+        order = _Order(
+            control=Control(name=control.name, steps=control.release, writes_per_day=control.writes_per_day),
+            asked_kw=None,
+            target_kw=None,
+            valid_s=0.0,
+            limit=None,
+            requests=tuple(_encoded(step, 0.0, 0.0, 0.0, ensure=True) for step in control.release),
         )
-        try:
-            before = await self._read_back(control.release)
-            for step, words in zip(control.release, wanted, strict=True):
-                if not _shows(before, words):
-                    await self._send(control, step, words, before)
-            seen = await self._read_back(control.release)
-        except _BudgetSpentError as error:
-            return Refused(
-                control=control.name, asked=None, at=self._clock(), rule="budget", reason=str(error)
-            )
-        except LinkError as error:
-            kind = error.trouble.kind
-            if kind in (TroubleKind.BACKING_OFF, TroubleKind.READ_ONLY, TroubleKind.EXCEPTION):
-                rule = {TroubleKind.BACKING_OFF: "unreachable", TroubleKind.READ_ONLY: "read_only"}
-                return Refused(
-                    control=control.name,
-                    asked=None,
-                    at=self._clock(),
-                    rule=rule.get(kind, "exception"),
-                    reason=error.trouble.detail,
-                )
-            return self._unverified(control, None, error.trouble.detail)
-        if _shows(seen, raw):
-            return Applied(control=control.name, asked=None, value=None, at=self._clock(), valid_until=None)
-        return self._unverified(control, None, "the device still shows its old mode")
+        receipt = await self._carry_out(order)
+        self._held.pop(control.name, None)
+        return receipt
 
-    def _unverified(self, control: Control, asked: float | None, reason: str) -> Unverified:
-        return Unverified(control=control.name, asked=asked, at=self._clock(), reason=reason)
-
-    def _receipt(
-        self,
-        control: Control,
-        asked_kw: float,
-        value_kw: float,
-        valid_until: datetime | None,
-        limit: str | None,
-        *,
-        written: bool,
-    ) -> Receipt:
-        at = self._clock()
+    def _receipt(self, order: _Order, valid_until: datetime | None, *, written: bool) -> Receipt:
         if not written:
             self.counters.saved += 1
-        if limit is not None:
+        if order.limit is not None and order.asked_kw is not None and order.target_kw is not None:
             return Clamped(
-                control=control.name,
-                asked=asked_kw,
-                value=value_kw,
-                at=at,
+                control=order.control.name,
+                asked=order.asked_kw,
+                value=order.target_kw,
+                at=self._clock(),
                 valid_until=valid_until,
-                limit=limit,
+                limit=order.limit,
                 written=written,
             )
         return Applied(
-            control=control.name,
-            asked=asked_kw,
-            value=value_kw,
-            at=at,
+            control=order.control.name,
+            asked=order.asked_kw,
+            value=order.target_kw,
+            at=self._clock(),
             valid_until=valid_until,
             written=written,
         )
+
+    def _refused(self, control: str, asked: float | None, rule: str, reason: str) -> Refused:
+        return Refused(control=control, asked=asked, at=self._clock(), rule=rule, reason=reason)
+
+    def _unverified(self, order: _Order, reason: str) -> Unverified:
+        return Unverified(control=order.control.name, asked=order.asked_kw, at=self._clock(), reason=reason)
 
     def _counted(self, receipt: Receipt) -> Receipt:
         if isinstance(receipt, Refused):
@@ -414,11 +378,19 @@ def _needs_pv(control: Control) -> bool:
     return any(e is Expression.AC_GENERATION for step in control.steps for _, e in step.values)
 
 
-def _encode_step(step: Step, target_kw: float, valid_s: float, pv_kw: float) -> _Words:
-    return tuple(
-        _Word(register, encode(register, _evaluate(e, target_kw, valid_s, pv_kw)), e is Expression.VALID_S)
-        for register, e in step.values
+def _encoded(step: Step, target_kw: float, valid_s: float, pv_kw: float, *, ensure: bool = False) -> _Request:
+    words = tuple(
+        _Word(
+            register=register,
+            data=encode(register, _evaluate(expression, target_kw, valid_s, pv_kw)),
+            is_timer=expression is Expression.VALID_S,
+            readable=step.verify,
+        )
+        for register, expression in step.values
     )
+    if ensure and not step.ensure:
+        step = Step(values=step.values, when=step.when, ensure=True, verify=step.verify, single=step.single)
+    return _Request(step, words)
 
 
 def _evaluate(expression: Expression | float, target_kw: float, valid_s: float, pv_kw: float) -> float:
@@ -445,9 +417,9 @@ def _shows(seen: Mapping[str, bytes], words: _Words) -> bool:
     return all(word.shown_by(seen) for word in words)
 
 
-def _value_held(steps: Sequence[Step], seen: Mapping[str, bytes]) -> float | None:
-    """Setpoint [kW, our sign] that the registers show, where one of them holds it directly."""
-    for register, expression in ((r, e) for step in steps for r, e in step.values):
+def _value_shown(requests: Sequence[_Request], seen: Mapping[str, bytes]) -> float | None:
+    """Setpoint [kW, our sign] that registers show, where one of them holds it directly."""
+    for register, expression in ((r, e) for request in requests for r, e in request.step.values):
         if register.name in seen and expression in (Expression.TARGET, Expression.MINUS_TARGET):
             value = decode(register, seen[register.name])
             return value if value is None or expression is Expression.TARGET else -value
