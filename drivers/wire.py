@@ -3,7 +3,7 @@
 import asyncio
 import os
 import ssl
-from typing import Protocol
+from typing import Protocol, cast
 
 import serial
 
@@ -29,8 +29,8 @@ class Wire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio."""
-        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 - narrows the type asyncio promises
-        self._transport = transport
+        # asyncio promises a writable transport; uvloop's does not inherit from asyncio's class
+        self._transport = cast(asyncio.WriteTransport, transport)
 
     def data_received(self, data: bytes) -> None:
         """Called by asyncio."""
