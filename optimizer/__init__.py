@@ -5,9 +5,27 @@ from optimizer.audit import Audit, Finding
 from optimizer.engine import solve, solve_many
 from optimizer.explain import BindingLimit, Explanation, Reason, Why
 from optimizer.fast import FirstInterval, WarmDispatch
+from optimizer.formulation.appliance import (
+    FlexibleLoad,
+    FlexibleLoadSchedule,
+    ShiftableRun,
+    ShiftableRunSchedule,
+)
 from optimizer.formulation.battery import Battery, BatterySchedule, WearSegment
+from optimizer.formulation.generator import Generator, GeneratorSchedule
+from optimizer.formulation.heat import (
+    Boiler,
+    Building,
+    BuildingSchedule,
+    HeatDemand,
+    HeatPump,
+    HeatStore,
+    HeatStoreSchedule,
+    cop_of,
+)
 from optimizer.formulation.inverter import HybridInverter, InverterSchedule
 from optimizer.formulation.pv import Pv, PvSchedule
+from optimizer.formulation.sheddable import SheddableLoad, SheddableSchedule
 from optimizer.formulation.vehicle import Vehicle, VehicleSchedule
 from optimizer.ladder import LADDER, Ladder
 from optimizer.problem import (
@@ -40,6 +58,9 @@ __all__ = [
     "Battery",
     "BatterySchedule",
     "BindingLimit",
+    "Boiler",
+    "Building",
+    "BuildingSchedule",
     "CapacityLimit",
     "ChangeCost",
     "CostLine",
@@ -50,8 +71,16 @@ __all__ = [
     "Explanation",
     "Finding",
     "FirstInterval",
+    "FlexibleLoad",
+    "FlexibleLoadSchedule",
     "FloatArray",
+    "Generator",
+    "GeneratorSchedule",
     "GridConnection",
+    "HeatDemand",
+    "HeatPump",
+    "HeatStore",
+    "HeatStoreSchedule",
     "HybridInverter",
     "InvalidProblem",
     "InverterSchedule",
@@ -63,6 +92,10 @@ __all__ = [
     "PvSchedule",
     "Reason",
     "Series",
+    "SheddableLoad",
+    "SheddableSchedule",
+    "ShiftableRun",
+    "ShiftableRunSchedule",
     "SolveReport",
     "StoreSchedule",
     "TariffBlock",
@@ -72,6 +105,7 @@ __all__ = [
     "WarmDispatch",
     "WearSegment",
     "Why",
+    "cop_of",
     "solve",
     "solve_many",
 ]

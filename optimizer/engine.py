@@ -328,7 +328,8 @@ class _Solve:
         checked = audit(problem, schedules, imported, exported, unserved, surplus)
         tie_break = tie_break_bound(problem)
         total = sum(line.amount for line in checked.costs)
-        claimed = answer.objective * problem.price_scale - float(vectors.tie @ answer.x)
+        constant = sum(asset.constant_cost(problem) for asset in problem.assets)
+        claimed = constant + answer.objective * problem.price_scale - float(vectors.tie @ answer.x)
         size = sum(abs(line.amount) for line in checked.costs) + problem.price_scale
         if not abs(claimed - total) <= COST_TOLERANCE * size:
             checked.findings.append(

@@ -219,6 +219,10 @@ class Asset(ABC):
         """Per binary family: where the relaxed answer is not one the asset can follow."""
         return {}
 
+    def constant_cost(self, problem: DispatchProblem) -> float:
+        """Part of the cost that no decision changes, left out of the objective [currency]."""
+        return 0.0
+
     @abstractmethod
     def read(self, problem: DispatchProblem, values: Values) -> AssetSchedule:
         """The schedule inside a solution."""
@@ -365,6 +369,15 @@ class DispatchProblem:
     def of(self, kind: type[AnyAsset]) -> tuple[AnyAsset, ...]:
         """The site's assets of one kind."""
         return tuple(asset for asset in self.assets if isinstance(asset, kind))
+
+    def heat_node(self, name: str) -> int:
+        """Place of a heat node among the site's, in the order of the assets that name it."""
+        names: list[str] = []
+        for asset in self.assets:
+            node = getattr(asset, "heat_node", None)
+            if node is not None and node not in names:
+                names.append(node)
+        return names.index(name)
 
     def position(self, name: str) -> int:
         """Place of an asset among `assets`; `KeyError` if there is none of this name."""

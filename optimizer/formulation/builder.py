@@ -11,10 +11,11 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import pyomo.environ as pyo
 
 if TYPE_CHECKING:
-    from optimizer.arrays import FloatArray
+    from optimizer.arrays import BoolArray, FloatArray, Series
     from optimizer.formulation.tariff import MoneyShape
     from optimizer.problem import Asset
 
@@ -72,7 +73,7 @@ class SiteModel:
         self.directions: set[tuple[str, str]] = set()
         self.fed: list[list[Expr]] = [[] for _ in range(self.intervals)]
         """Per interval: power fed into the site bus, draws negative."""
-        self.heat: defaultdict[str, list[list[Expr]]] = defaultdict(
+        self.heat: defaultdict[int, list[list[Expr]]] = defaultdict(
             lambda: [[] for _ in range(self.intervals)]
         )
         """Per heat node and interval: heat given to the node, takings negative."""
@@ -98,12 +99,16 @@ class SiteModel:
         self.variables[key, name] = vector = list(family.values())
         return vector
 
-    def binary(self, key: str, name: str, n: int | None = None, *, direction: bool = False) -> Vector:
+    def binary(
+        self, key: str, name: str, n: int | None = None, *, direction: bool = False, bounded: bool = True
+    ) -> Vector:
         """Declare a family of 0/1 decisions; they are relaxed until a relaxed answer breaks what they stand for.
 
-        `direction` marks those that only keep opposite powers apart: the fast loop may decide them anew.
+        `direction` marks those that only keep opposite powers apart: the fast loop may decide them anew. Where
+        `bounded` is False the asset writes the bounds itself, inside [0, 1].
         """
-        family = pyo.Var(range(self.intervals if n is None else n), bounds=(0.0, 1.0))
+        bounds = (0.0, 1.0) if bounded else (0.0, None)
+        family = pyo.Var(range(self.intervals if n is None else n), bounds=bounds)
         self.model.add_component(f"{key}_{name}", family)
         self.variables[key, name] = self.binaries[key, name] = vector = list(family.values())
         if direction:
@@ -130,6 +135,11 @@ class SiteModel:
         for t, power in enumerate(powers):
             self.dc[inverter][t].append(power)
 
+    def feed_heat(self, node: int, heats: Sequence[Expr]) -> None:
+        """Let an asset give heat to a node (or take, where an expression is negative)."""
+        for t, heat in enumerate(heats):
+            self.heat[node][t].append(heat)
+
     def cost(self, prices: Iterable[Expr], amounts: Iterable[Expr]) -> None:
         """Add price times amount, element by element, to the objective."""
         self.costs.extend(price * amount for price, amount in zip(prices, amounts, strict=True))
@@ -137,3 +147,17 @@ class SiteModel:
     def prefer(self, key: str, name: str, amounts: Sequence[Expr]) -> None:
         """Add the order among equal plans: parameter `tie_<name>`, kept apart from money (see `site.ramp`)."""
         self.cost(self.parameter(key, f"tie_{name}", len(amounts)), amounts)
+
+
+def add_least_power(site: SiteModel, key: str, power: Vector, most: Vector) -> None:
+    """least[t] * on[t] <= power[t] <= limit[t] * on[t], with on[t] 0 or 1 where a relaxed answer was too weak."""
+    on = site.binary(key, "on", direction=True)
+    least = site.parameter(key, "least_kw")
+    site.rows(key, "on", lambda t: power[t] <= most[t] * on[t])
+    site.rows(key, "least", lambda t: power[t] >= least[t] * on[t])
+
+
+def weak_power(power: FloatArray, least: Series) -> BoolArray:
+    """Where a power is neither 0 nor at least the least."""
+    weak: BoolArray = (power > EXCLUSIVE_KW) & (power < np.asarray(least) - EXCLUSIVE_KW)
+    return weak

@@ -9,7 +9,7 @@ from zlib import crc32
 import numpy as np
 
 from optimizer.arrays import FloatArray, Series
-from optimizer.formulation.builder import Shape, SiteModel, Vector
+from optimizer.formulation.builder import Expr, Shape, SiteModel, Vector
 from optimizer.formulation.tariff import MoneyShape, add_money, event_price, money_parameters, money_shape
 from optimizer.ladder import LADDER, TIE_BREAK
 
@@ -36,10 +36,21 @@ def formulate_site(shape: Shape) -> SiteModel:
     site = SiteModel(shape)
     for index, (kind, structure) in enumerate(shape.assets):
         kind.formulate(site, f"a{index}", structure)
+    add_heat_nodes(site)
     for close in site.closing:
         close()
     add_connection(site, shape.site)
     return site
+
+
+def add_heat_nodes(site: SiteModel) -> None:
+    """Every heat node gives what it gets: sum of heats[t] = 0."""
+    for node, heats in site.heat.items():
+
+        def balance(t: int, heats: list[list[Expr]] = heats) -> Expr:
+            return sum(heats[t]) == 0.0
+
+        site.rows(f"node{node}", "heat", balance)
 
 
 def add_connection(site: SiteModel, money: MoneyShape) -> None:
