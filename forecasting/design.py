@@ -6,7 +6,9 @@ exponentially weighted mean of the same slot), so that a gap becomes "no deviati
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -23,6 +25,8 @@ FEATURES: tuple[str, ...] = (
     "day1", "day2", "day7", "evening1", "level",
 )  # fmt: skip
 """Names along the last axis of a design, in order; extra (weather) features follow."""
+
+_LAGS = (1, 2, 7)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,35 +63,36 @@ class Design:
 def design(days: DayMatrix, targets: IntArray) -> Design:
     """Features of the day indices `targets` (each <= D), from earlier days only."""
     z = days.z
-    sites, count, n = z.shape
-    every = np.arange(count + 1)
-    smooth = _smoothed(z)
-    known = np.isfinite(smooth)
-    filled = np.where(known, smooth, 0.0)
-    weight = known.astype(np.float64)
-    base = _ewma(filled, weight, _decay(every, count, 7.0))
-    base = _patched(base, z)
-    deviation = z - base[:, :count]
+    count, n = z.shape[1:]
+    sources = targets[:, None] - np.array(_LAGS)
+    needed = np.unique(np.concatenate([sources[sources >= 0], targets]))
+    rest, weekday = days.rest[:count], days.weekday[:count]
+    recency7 = _decay(tuple(targets), count, 7.0)
+    slow = np.where(days.rest[targets][:, None], _decay(tuple(targets), count, 14.0), recency7)
+    means = _weighted_days(
+        *_smoothed(z),
+        [
+            _decay(tuple(needed), count, 7.0),
+            _decay(tuple(targets), count, 3.0),
+            _decay(tuple(targets), count, 28.0),
+            slow * (days.rest[targets][:, None] == rest),
+            _decay(tuple(targets), count, 21.0) * (days.weekday[targets][:, None] == weekday),
+        ],
+    )
+    base = _patched(means[0], z)
+    at = base[:, np.searchsorted(needed, targets)]
+    past = needed[needed < count]
+    deviation = z[:, past] - base[:, : len(past)]
     near = _boxed(deviation, half=max(n // 12, 1))
-    daily = gap_mean(deviation, axis=2)
-    evening = gap_mean(deviation[:, :, n - n // 6 :], axis=2)
-    at = base[:, targets]
-
-    recency7 = _decay(targets, count, 7.0)
-    same_type = days.rest[targets][:, None] == days.rest[None, :count]
-    rest_recency = np.where(days.rest[targets][:, None], _decay(targets, count, 14.0), recency7)
-    same_weekday = days.weekday[targets][:, None] == days.weekday[None, :count]
-    level28 = _ewma(filled, weight, _decay(targets, count, 28.0))
+    daily = gap_mean(deviation, axis=2)[..., None]
+    evening = gap_mean(deviation[:, :, n - n // 6 :], axis=2)[..., None]
     columns = [
-        _ewma(filled, weight, _decay(targets, count, 3.0)) - at,
-        level28 - at,
-        _ewma(filled, weight, rest_recency * same_type) - at,
-        _ewma(filled, weight, _decay(targets, count, 21.0) * same_weekday) - at,
-        *(_lagged(z, targets, lag) - at for lag in (1, 2, 7)),
-        *(_lagged(near, targets, lag) for lag in (1, 2, 7)),
-        *(_lagged(daily, targets, lag)[..., None] for lag in (1, 2, 7)),
-        _lagged(evening, targets, 1)[..., None],
-        gap_mean(at - level28, axis=2)[..., None],
+        *(mean - at for mean in means[1:]),
+        *(_picked(z[:, past], past, sources[:, lag]) - at for lag in range(3)),
+        *(_picked(near, past, sources[:, lag]) for lag in range(3)),
+        *(_picked(daily, past, sources[:, lag]) for lag in range(3)),
+        _picked(evening, past, sources[:, 0]),
+        gap_mean(at - means[2], axis=2)[..., None],
     ]
     if days.guides is not None:
         for guide in np.moveaxis(days.guides[:, targets], -1, 0):
@@ -95,25 +100,30 @@ def design(days: DayMatrix, targets: IntArray) -> Design:
     if days.drivers is not None:
         for driver in np.moveaxis(days.drivers, -1, 0):
             seen = np.isfinite(driver[:, :count])
-            recent = _ewma(np.where(seen, driver[:, :count], 0.0), seen * 1.0, recency7)
-            columns.append(driver[:, targets] - recent)
-    x = np.empty((sites, len(targets), n, len(columns)))
+            usual = _weighted_days(np.where(seen, driver[:, :count], 0.0), seen * 1.0, [recency7])[0]
+            columns.append(driver[:, targets] - usual)
+    x = np.empty((*at.shape, len(columns)))
     for index, column in enumerate(columns):
         x[..., index] = column
     return Design(base=at, x=np.where(np.isfinite(x), x, 0.0))
 
 
-def _decay(targets: IntArray, count: int, tau_days: float) -> FloatArray:
+@lru_cache(maxsize=256)
+def _decay(targets: tuple[int, ...], count: int, tau_days: float) -> FloatArray:
     """Weights of source days 0..count-1 for each target day, 0 for days not before it; (T, D)."""
-    age = targets[:, None] - np.arange(count)[None, :]
-    return np.where((age >= 1) & (age < MEMORY_DAYS), np.exp(-np.maximum(age, 0) / tau_days), 0.0)
+    age = np.asarray(targets)[:, None] - np.arange(count)[None, :]
+    weight = np.where((age >= 1) & (age < MEMORY_DAYS), np.exp(-np.maximum(age, 0) / tau_days), 0.0)
+    weight.flags.writeable = False
+    return weight
 
 
-def _ewma(filled: FloatArray, weight: FloatArray, decay: FloatArray) -> FloatArray:
-    """Weighted mean over days, (S, T, N); nan where no day has weight."""
-    total = np.matmul(decay, weight)
+def _weighted_days(filled: FloatArray, weight: FloatArray, decays: Sequence[FloatArray]) -> list[FloatArray]:
+    """Weighted mean over days for each set of decays, (S, T, N) each; nan where no day has weight."""
+    stacked = np.concatenate(decays)
+    total = np.matmul(stacked, weight)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(total > 0.0, np.matmul(decay, filled) / total, np.nan)
+        mean = np.where(total > 0.0, np.matmul(stacked, filled) / total, np.nan)
+    return np.split(mean, np.cumsum([len(decay) for decay in decays])[:-1], axis=1)
 
 
 def _patched(base: FloatArray, z: FloatArray) -> FloatArray:
@@ -124,37 +134,43 @@ def _patched(base: FloatArray, z: FloatArray) -> FloatArray:
     return np.where(np.isfinite(base), base, gap_mean(z, axis=(1, 2))[:, None, None])
 
 
-def _smoothed(z: FloatArray) -> FloatArray:
-    """Weights 1/4, 1/2, 1/4 over neighbouring slots of the same day."""
+def _smoothed(z: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Weights 1/4, 1/2, 1/4 over neighbouring slots of the same day: values (0 in gaps) and where known."""
     known = np.isfinite(z)
-    filled = np.where(known, z, 0.0)
-    total, weight = 0.5 * filled, 0.5 * known
+    gap_free = bool(known.all())
+    filled = z if gap_free else np.where(known, z, 0.0)
+    mass = np.ones_like(z) if gap_free else known.astype(np.float64)
+    total, weight = 0.5 * filled, 0.5 * mass
     total[..., 1:] += 0.25 * filled[..., :-1]
-    weight[..., 1:] += 0.25 * known[..., :-1]
+    weight[..., 1:] += 0.25 * mass[..., :-1]
     total[..., :-1] += 0.25 * filled[..., 1:]
-    weight[..., :-1] += 0.25 * known[..., 1:]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(weight > 0, total / weight, np.nan)
+    weight[..., :-1] += 0.25 * mass[..., 1:]
+    if gap_free:
+        return total / weight, mass
+    return np.where(weight > 0, total / np.maximum(weight, 1e-9), 0.0), (weight > 0).astype(np.float64)
 
 
 def _boxed(values: FloatArray, *, half: int) -> FloatArray:
     """Mean over the slots within `half` of each, same day."""
     n = values.shape[-1]
     known = np.isfinite(values)
-    lead = [(0, 0)] * (values.ndim - 1)
-    total = np.cumsum(np.pad(np.where(known, values, 0.0), [*lead, (1, 0)]), axis=-1)
-    count = np.cumsum(np.pad(known.astype(np.float64), [*lead, (1, 0)]), axis=-1)
+    total, count = (np.zeros((*values.shape[:-1], n + 1)) for _ in range(2))
+    np.cumsum(np.where(known, values, 0.0), axis=-1, out=total[..., 1:])
+    np.cumsum(known, axis=-1, out=count[..., 1:])
     low = np.maximum(np.arange(n) - half, 0)
     high = np.minimum(np.arange(n) + half + 1, n)
     seen = count[..., high] - count[..., low]
     return np.where(seen > 0, (total[..., high] - total[..., low]) / np.maximum(seen, 1.0), np.nan)
 
 
-def _lagged(days: FloatArray, targets: IntArray, lag: int) -> FloatArray:
-    """The day `lag` before each target; nan before the first day."""
-    source = targets - lag
-    picked = days[:, np.maximum(source, 0)]
-    if (source >= 0).all():
-        return picked
-    gone = (source < 0).reshape((1, -1) + (1,) * (days.ndim - 2))
-    return np.where(gone, np.nan, picked)
+def _picked(values: FloatArray, held: IntArray, wanted: IntArray) -> FloatArray:
+    """The days `wanted` of values whose axis 1 holds the days `held`; nan where not held."""
+    place = np.searchsorted(held, wanted)
+    inside = (wanted >= 0) & (place < len(held))
+    if inside.all():
+        return values[:, place]
+    if not len(held):
+        return np.full((values.shape[0], len(wanted), values.shape[2]), np.nan)
+    picked = values[:, np.where(inside, place, 0)]
+    picked[:, ~inside] = np.nan
+    return picked
