@@ -1,0 +1,61 @@
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from drivers import LinkPool, Pacing
+from drivers.twin.image import RegisterImage
+from drivers.twin.server import Station, serve_tcp
+
+QUICK = Pacing(
+    timeout_s=0.15,
+    connect_timeout_s=0.5,
+    first_pause_s=0.1,
+    longest_pause_s=0.4,
+    settle_s=0.01,
+    forget_late_s=5.0,
+)
+
+
+class SteppedClock:
+    """Site time that moves only when told to."""
+
+    def __init__(self) -> None:
+        self.at = datetime(2025, 6, 1, 10, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.at
+
+    def forward(self, **span: float) -> None:
+        self.at += timedelta(**span)
+
+
+@pytest.fixture
+def clock() -> SteppedClock:
+    return SteppedClock()
+
+
+@pytest.fixture
+async def links(clock: SteppedClock) -> AsyncIterator[LinkPool]:
+    async with LinkPool(clock=clock, pacing=QUICK) as pool:
+        yield pool
+
+
+@pytest.fixture
+def on_air():
+    """Serve one image on TCP; gives its endpoint and station."""
+
+    @asynccontextmanager
+    async def served(
+        image: RegisterImage, *, rtu: bool = False, transparent: bool = False, unit: int = 1
+    ) -> AsyncIterator[tuple[str, Station]]:
+        station = Station(units={unit: image})
+        server = await serve_tcp(station, "127.0.0.1", 0, rtu=rtu, transparent=transparent)
+        scheme = "rtu+tcp" if rtu else "tcp"
+        yield f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}", station
+        server.close()
+        for client in tuple(station.clients):
+            client.abort()
+
+    return served
