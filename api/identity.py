@@ -8,7 +8,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ems.access import ApiKey, AccessRole, Principal, accept, principal_of, public_id
+from ems.access import AccessRole, ApiKey, Principal, accept, principal_of, public_id
 
 DEMO_OPERATOR = "operator"
 DEMO_PREFIX = "demo-"

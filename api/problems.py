@@ -42,6 +42,10 @@ class BodyTooLarge(Exception):
     """More was sent than any request here needs."""
 
 
+class Crowded(Exception):
+    """More listeners than this process takes."""
+
+
 class Forged(Exception):
     """A form did not come from our own page."""
 
@@ -82,6 +86,7 @@ TABLE: Mapping[type[Exception], Kind] = {
     StoreError: Kind(
         "store-unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "The records cannot be read or written now"
     ),
+    Crowded: Kind("crowded", HTTPStatus.SERVICE_UNAVAILABLE, "Too many pages are open"),
     Exception: Kind("internal", HTTPStatus.INTERNAL_SERVER_ERROR, "Something broke on our side"),
 }
 """Every error that can leave the service."""
@@ -193,9 +198,18 @@ def detail_of(request: Request, error: Exception) -> str:
 
 async def to_problem(request: Request, error: Exception) -> Response:
     """Turn an error into a problem."""
-    return problem_response(
-        request, kind_of(error), detail_of(request, error), errors=fields_of(error), headers=headers_of(error)
-    )
+    kind, detail, headers = kind_of(error), detail_of(request, error), headers_of(error)
+    if wants_page(request):
+        response: Response = request.app.state.error_page(request, kind, detail, error)
+        response.headers.update(headers or {})
+        return response
+    return problem_response(request, kind, detail, errors=fields_of(error), headers=headers)
+
+
+def wants_page(request: Request) -> bool:
+    """Tell whether a person's browser asks for a page, rather than a program for data."""
+    machines = request.url.path.startswith(("/v1", "/healthz", "/metrics", "/static"))
+    return not machines and "text/html" in request.headers.get("accept", "")
 
 
 async def plain_to_problem(request: Request, error: Exception) -> Response:
@@ -205,6 +219,9 @@ async def plain_to_problem(request: Request, error: Exception) -> Response:
         return problem_response(request, TABLE[Unusable], "the body is not valid JSON")
     kind = PLAIN.get(status) or Kind(f"http-{status}", HTTPStatus(status), HTTPStatus(status).phrase)
     headers = error.headers if isinstance(error, HTTPException) else None
+    if wants_page(request):
+        page: Response = request.app.state.error_page(request, kind, "", error)
+        return page
     return problem_response(request, kind, f"{request.method} {request.url.path}", headers=headers)
 
 

@@ -1,0 +1,508 @@
+"""What each page shows, asked from the queries and put in words; templates only lay it out."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Any
+
+from api.dashboard.words import N_, SMALL_KW, Words
+from ems.access import Principal
+from ems.feedback import Edge, IntervalAccount
+from ems.plan import Plan, PlanSource, Reason
+from ems.queries import (
+    Control,
+    Course,
+    Day,
+    DeliveredSetpoint,
+    Fleet,
+    FleetRow,
+    Health,
+    Point,
+    Queries,
+    SiteNow,
+)
+from ems.readings import Quality
+from ems.site import Site
+
+BEHIND, AHEAD = timedelta(hours=12), timedelta(hours=24)
+"""What a chart shows of past and future."""
+COMING_UP = 4
+"""Changes of course told ahead."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Told:
+    """A reason in words."""
+
+    when: str
+    """Local time it begins."""
+    sentence: str
+    """Why."""
+    worth: str | None
+    """What it saves; None when that is nothing to speak of."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tile:
+    """One of the four flows of a home."""
+
+    icon: str
+    """Symbol of the sprite."""
+    label: str
+    """What it is."""
+    value: str
+    """Its power, or for a battery its level."""
+    note: str
+    """Which way it flows."""
+    mark: str | None
+    """`estimated` or `unknown` when it is not simply measured."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HourRow:
+    """One hour of the table under a chart."""
+
+    hour: str
+    """Local time it begins."""
+    cells: tuple[str, ...]
+    """Values in words."""
+    kind: str
+    """Measured, estimated, planned or unknown."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PresentView:
+    """What of the household page follows the fast loop."""
+
+    site: Site
+    """The home."""
+    words: Words
+    """How it speaks."""
+    now: SiteNow
+    """Its present."""
+    control: Control
+    """Who steers it."""
+
+    @property
+    def headline(self) -> str:
+        """The one sentence."""
+        return self.words.headline(self.site, self.now, self.control)
+
+    @property
+    def tiles(self) -> tuple[Tile, ...]:
+        """Sun, home, battery, car and grid, as far as the home has them."""
+        return tuple(_tiles(self.site, self.now, self.words))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HomeView(PresentView):
+    """The household page."""
+
+    plan: Plan | None
+    """The plan in force."""
+    today: Day
+    """The day so far."""
+    yesterday: Day
+    """The day before."""
+
+    @property
+    def number(self) -> tuple[str, str]:
+        """The one number and what it is."""
+        say, saving = self.words.say, self.today.saving
+        if saving is None:
+            return "–", say(N_("Today's saving is not known yet"))
+        if saving < 0 and self.words.money(saving) != self.words.money(0.0):
+            return self.words.money(-saving), say(N_("more spent so far today than without the battery"))
+        return self.words.money(saving), say(N_("saved today"))
+
+    @property
+    def why_now(self) -> tuple[Told, ...]:
+        """Why each asset does what it does now."""
+        if self.plan is None or self.control.pause is not None:
+            return ()
+        names = [asset.name for asset in (*self.site.batteries, *self.site.vehicles)]
+        found = (self.plan.reason_at(name, self.words.now_at) for name in names)
+        return tuple(self._told(reason) for reason in found if reason is not None)
+
+    @property
+    def coming_up(self) -> tuple[Told, ...]:
+        """The next changes of course."""
+        if self.plan is None or self.control.pause is not None:
+            return ()
+        now = self.words.now_at
+        ahead = [r for r in self.plan.reasons if now < r.start_at <= now + AHEAD]
+        return tuple(self._told(reason) for reason in ahead[:COMING_UP])
+
+    def _told(self, reason: Reason) -> Told:
+        return told(reason, self.plan, self.site, self.words)
+
+
+def told(reason: Reason, plan: Plan | None, site: Site, words: Words) -> Told:
+    """Return a reason in words."""
+    worth = None
+    nothing = words.money(0.0)
+    if reason.saving is not None and reason.saving > 0 and words.money(reason.saving) != nothing:
+        minutes = 15 if plan is None else plan.step_s // 60
+        worth = words.say(
+            N_("Saves about %(amount)s in the first %(minutes)s minutes."),
+            amount=words.money(reason.saving),
+            minutes=minutes,
+        )
+    return Told(when=words.time(reason.start_at), sentence=words.reason(reason, site), worth=worth)
+
+
+def present_view(queries: Queries, who: Principal, site_id: str, language: str) -> PresentView:
+    """Ask only for what the fast loop changes."""
+    site = queries.site(who, site_id)
+    return PresentView(
+        site=site,
+        words=words_for(queries, site, language),
+        now=queries.now(who, site_id),
+        control=queries.control(who, site_id),
+    )
+
+
+def home_view(queries: Queries, who: Principal, site_id: str, language: str) -> HomeView:
+    """Ask for everything the household page shows."""
+    present = present_view(queries, who, site_id, language)
+    site = present.site
+    today = queries.today(site)
+    days = queries.days(who, site_id, today - timedelta(days=1), 2)
+    return HomeView(
+        site=site,
+        words=present.words,
+        now=present.now,
+        control=present.control,
+        plan=queries.plan_in_force(who, site_id),
+        today=days[1],
+        yesterday=days[0],
+    )
+
+
+def words_for(queries: Queries, site: Site, language: str) -> Words:
+    """Return how a page about a site speaks."""
+    return Words(language, site.time_zone, site.currency, queries.now_at())
+
+
+def _tiles(site: Site, now: SiteNow, words: Words) -> Iterator[Tile]:
+    powers, say = now.powers, words.say
+    estimated = say(N_("estimated")) if now.quality is Quality.ESTIMATED else None
+
+    def tile(icon: str, label: str, value: str, note: str, kw: float | None) -> Tile:
+        mark = say(N_("unknown")) if kw is None else estimated
+        return Tile(icon=icon, label=label, value=value if kw is not None else "–", note=note, mark=mark)
+
+    if site.pvs:
+        sun_kw = powers.total_pv_kw if powers.pv_kw else None
+        yield tile("sun", say(N_("Sun")), words.kw(sun_kw), "", sun_kw)
+    yield tile("home", say(N_("Home")), words.kw(powers.load_kw), "", powers.load_kw)
+    if site.batteries:
+        battery_kw = powers.total_battery_kw if powers.battery_kw else None
+        level = now.stored_frac
+        yield Tile(
+            icon="battery",
+            label=say(N_("Battery")),
+            value="–" if level is None else words.share(level),
+            note=_battery_note(battery_kw, words),
+            mark=say(N_("unknown")) if level is None else estimated,
+        )
+    if site.vehicles:
+        car_kw = powers.total_vehicle_kw if powers.vehicle_kw else None
+        resting = car_kw is not None and car_kw <= SMALL_KW
+        yield tile(
+            "car", say(N_("Car")), words.kw(car_kw), say(N_("not charging")) if resting else "", car_kw
+        )
+    grid_kw = powers.net_import_kw
+    yield tile(
+        "grid",
+        say(N_("Grid")),
+        words.kw(None if grid_kw is None else abs(grid_kw)),
+        _grid_note(grid_kw, words),
+        grid_kw,
+    )
+
+
+def _battery_note(kw: float | None, words: Words) -> str:
+    if kw is None:
+        return ""
+    if kw > SMALL_KW:
+        return words.say(N_("charging with %(power)s"), power=words.kw(kw))
+    if kw < -SMALL_KW:
+        return words.say(N_("giving %(power)s"), power=words.kw(-kw))
+    return words.say(N_("resting"))
+
+
+def _grid_note(kw: float | None, words: Words) -> str:
+    if kw is None or abs(kw) <= SMALL_KW:
+        return ""
+    return words.say(N_("buying")) if kw > 0 else words.say(N_("selling"))
+
+
+def course_of(queries: Queries, who: Principal, site_id: str) -> Course:
+    """Ask for the course a chart shows."""
+    return queries.course(who, site_id, behind=BEHIND, ahead=AHEAD)
+
+
+def course_json(course: Course, site: Site) -> dict[str, Any]:
+    """Return a course for the chart; units in every name, unknown is null."""
+    points = course.points
+
+    def column(name: str) -> list[float | None]:
+        values = [getattr(point, name) for point in points]
+        return [None if value is None or value != value else round(value, 4) for value in values]
+
+    return {
+        "now_s": int(course.now_at.timestamp()),
+        "step_s": course.step_s,
+        "zone": site.time_zone,
+        "starts_s": [int(point.start_at.timestamp()) for point in points],
+        "planned": [point.planned for point in points],
+        "estimated": [point.quality is not None and point.quality is not Quality.GOOD for point in points],
+        "load_kw": column("load_kw"),
+        "pv_kw": column("pv_kw"),
+        "battery_kw": column("battery_kw"),
+        "net_import_kw": column("net_import_kw"),
+        "planned_import_kw": column("planned_import_kw"),
+        "stored_end_frac": column("stored_frac"),
+        "buy_per_kwh": column("buy_per_kwh"),
+    }
+
+
+def hours(course: Course, words: Words, columns: Sequence[str]) -> tuple[HourRow, ...]:
+    """Return the table under a chart: one row an hour."""
+    shown = {"stored_frac": words.share, "buy_per_kwh": words.price}
+    rows = []
+    for hour, group in groupby(course.points, key=lambda point: words.clock(point.start_at)[:2]):
+        points = list(group)
+        cells = [shown.get(name, words.kw)(_mean(points, name)) for name in columns]
+        label = words.time(points[0].start_at.replace(minute=0)) if hour else ""
+        rows.append(HourRow(hour=label, cells=tuple(cells), kind=words.say(_kind(points))))
+    return tuple(rows)
+
+
+def _kind(points: Sequence[Point]) -> str:
+    if all(point.planned for point in points):
+        return N_("planned")
+    measured = [point.quality for point in points if not point.planned]
+    if all(quality is None for quality in measured):
+        return N_("unknown")
+    return N_("measured") if all(quality is Quality.GOOD for quality in measured) else N_("estimated")
+
+
+def _mean(points: Sequence[Point], name: str) -> float | None:
+    values = [getattr(point, name) for point in points]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def chart_label(course: Course, site: Site, words: Words) -> str:
+    """Return the chart in words, for those who do not see it."""
+    parts = [
+        words.say(
+            N_("From %(start)s to %(end)s."),
+            start=words.time(course.points[0].start_at),
+            end=words.time(course.points[-1].start_at + timedelta(seconds=course.step_s)),
+        )
+        if course.points
+        else words.say(N_("There is nothing to show yet."))
+    ]
+    wanted = [("load_kw", N_("Home up to %(value)s at %(time)s."))]
+    if site.pvs:
+        wanted.insert(0, ("pv_kw", N_("Sun up to %(value)s at %(time)s.")))
+    for name, text in wanted:
+        known = [(getattr(p, name), p.start_at) for p in course.points if getattr(p, name) is not None]
+        if known:
+            value, at = max(known)
+            parts.append(words.say(text, value=words.kw(value), time=words.time(at)))
+    levels = [point.stored_frac for point in course.points if point.stored_frac is not None]
+    if levels:
+        parts.append(
+            words.say(
+                N_("Battery between %(low)s and %(high)s."),
+                low=words.share(min(levels)),
+                high=words.share(max(levels)),
+            )
+        )
+    prices = [point.buy_per_kwh for point in course.points if point.buy_per_kwh is not None]
+    if prices:
+        parts.append(
+            words.say(
+                N_("Price from %(low)s to %(high)s."),
+                low=words.price(min(prices)),
+                high=words.price(max(prices)),
+            )
+        )
+    return " ".join(parts)
+
+
+SOURCES = {
+    PlanSource.OPTIMAL: N_("optimal plan"),
+    PlanSource.PREVIOUS: N_("earlier plan"),
+    PlanSource.RULE: N_("simple rule"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SiteLine:
+    """One site in the operator's list."""
+
+    row: FleetRow
+    """The site."""
+    words: Words
+    """How it speaks."""
+
+    @property
+    def steered_by(self) -> str:
+        """What it follows now."""
+        if self.row.control.pause is not None:
+            return self.words.say(N_("paused by a person"))
+        if self.row.plan is None:
+            return self.words.say(N_("no plan"))
+        return self.words.say(SOURCES[self.row.plan.source])
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong, or nothing."""
+        if self.row.now.troubles:
+            return "; ".join(f"{device}: {cause}" for device, cause in self.row.now.troubles.items())
+        return self.words.say(N_("no readings")) if self.row.now.lost else ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OperatorView:
+    """The operator's page."""
+
+    words: Words
+    """How it speaks; zone and money are those of the first site."""
+    health: Health
+    """The service."""
+    fleet: Fleet
+    """One page of sites."""
+    edges: tuple[Edge, ...]
+    """What changed lately."""
+    zone: str
+    """Zone of the times shown."""
+
+    @property
+    def lines(self) -> tuple[SiteLine, ...]:
+        """The sites, those that need a person first."""
+        ordered = sorted(self.fleet.rows, key=lambda row: (not row.attention, row.site.id))
+        return tuple(
+            SiteLine(
+                row=row,
+                words=Words(self.words.language, row.site.time_zone, row.site.currency, self.words.now_at),
+            )
+            for row in ordered
+        )
+
+    @property
+    def troubled(self) -> int:
+        """Sites of this page that need a person."""
+        return sum(row.attention for row in self.fleet.rows)
+
+    @property
+    def headline(self) -> str:
+        """The page in one sentence."""
+        if not self.health.ready:
+            return self.words.say(N_("The service is not ready."))
+        if self.troubled:
+            return self.words.say(N_("Sites that need attention: %(count)s."), count=self.troubled)
+        return self.words.say(N_("All sites shown follow an optimal plan."))
+
+
+def operator_view(
+    queries: Queries, who: Principal, language: str, *, after: str | None, limit: int
+) -> OperatorView:
+    """Ask for everything the operator's page shows."""
+    fleet = queries.fleet(who, after=after, limit=limit)
+    first = fleet.rows[0].site if fleet.rows else None
+    zone = first.time_zone if first else "UTC"
+    now = queries.now_at()
+    return OperatorView(
+        words=Words(language, zone, first.currency if first else "EUR", now),
+        health=queries.health(),
+        fleet=fleet,
+        edges=queries.edges(who, None, now - timedelta(days=2), limit=15),
+        zone=zone,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SiteView:
+    """The operator's page of one site."""
+
+    site: Site
+    """The site."""
+    words: Words
+    """How it speaks."""
+    now: SiteNow
+    """Its present."""
+    control: Control
+    """Who steers it."""
+    plan: Plan | None
+    """The plan in force."""
+    latest: tuple[IntervalAccount, ...]
+    """The last intervals, newest first."""
+    setpoints: tuple[DeliveredSetpoint, ...]
+    """Newest first."""
+    edges: tuple[Edge, ...]
+    """What changed lately."""
+
+    @property
+    def plan_words(self) -> str:
+        """What it follows now."""
+        return self.words.say(N_("no plan") if self.plan is None else SOURCES[self.plan.source])
+
+    @property
+    def reasons(self) -> tuple[Told, ...]:
+        """The plan's reasons from now on."""
+        if self.plan is None:
+            return ()
+        ahead = [r for r in self.plan.reasons if r.start_at >= self.words.now_at - timedelta(hours=1)]
+        return tuple(told(reason, self.plan, self.site, self.words) for reason in ahead[:12])
+
+
+def site_view(queries: Queries, who: Principal, site_id: str, language: str) -> SiteView:
+    """Ask for everything the operator's page of one site shows."""
+    site, now = queries.site(who, site_id), queries.now_at()
+    accounts = queries.accounts(who, site_id, now - timedelta(hours=3), now)
+    return SiteView(
+        site=site,
+        words=words_for(queries, site, language),
+        now=queries.now(who, site_id),
+        control=queries.control(who, site_id),
+        plan=queries.plan_in_force(who, site_id),
+        latest=tuple(reversed(accounts[-8:])),
+        setpoints=queries.setpoints(
+            who, site_id, now - timedelta(hours=6), now + timedelta(minutes=15), limit=12
+        ),
+        edges=queries.edges(who, site_id, now - timedelta(days=7), limit=12),
+    )
+
+
+def fleet_course(queries: Queries, who: Principal, sites: Sequence[Site], now: datetime) -> dict[str, Any]:
+    """Return plan against reality, summed over sites; an interval one of them lacks is unknown."""
+    courses = [queries.course(who, site.id, behind=AHEAD, ahead=BEHIND) for site in sites]
+    starts = sorted({point.start_at for course in courses for point in course.points})
+    by_start = [{point.start_at: point for point in course.points} for course in courses]
+
+    def column(name: str) -> list[float | None]:
+        summed: list[float | None] = []
+        for start in starts:
+            values = [None if (p := points.get(start)) is None else getattr(p, name) for points in by_start]
+            known = [value for value in values if value is not None]
+            summed.append(round(sum(known), 3) if known and len(known) == len(values) else None)
+        return summed
+
+    planned = [any(p.planned for p in (points.get(start) for points in by_start) if p) for start in starts]
+    return {
+        "now_s": int(now.timestamp()),
+        "step_s": courses[0].step_s if courses else 900,
+        "zone": sites[0].time_zone if sites else "UTC",
+        "starts_s": [int(start.timestamp()) for start in starts],
+        "planned": planned,
+        "estimated": [False] * len(starts),
+        "net_import_kw": column("net_import_kw"),
+        "planned_import_kw": column("planned_import_kw"),
+    }

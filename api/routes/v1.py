@@ -1,0 +1,331 @@
+"""`/v1`: parse, ask, shape. Who may ask is a dependency; what can go wrong is in `api.problems`."""
+
+from datetime import date, datetime, timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from api import schemas as wire
+from api.deps import AnyDesk, Requires
+from api.problems import (
+    BodyTooLarge,
+    NotAllowed,
+    NotSignedIn,
+    TooManyAttempts,
+    Unusable,
+    documented,
+)
+from ems.access import Principal, Scope
+from ems.errors import NoPlan, StoreError, UnknownSite
+
+ALWAYS = (NotSignedIn, NotAllowed, TooManyAttempts, RequestValidationError, StoreError)
+AT_SITE = documented(*ALWAYS, UnknownSite)
+FLEET = documented(*ALWAYS)
+
+LONGEST_SPAN = timedelta(days=31)
+"""Longest stretch of intervals, readings or setpoints answered at once."""
+
+router = APIRouter(prefix="/v1")
+SiteId = Annotated[
+    str, Path(description="Id of the site.", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["home-01"])
+]
+
+
+class NoQuery(BaseModel):
+    """A route that takes no query: what is sent all the same is a mistake."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class PageQuery(NoQuery):
+    """One page of a list in order of id."""
+
+    after: str | None = Field(default=None, max_length=63, description="Only what comes after this id.")
+    limit: int = Field(default=50, ge=1, le=500, description="Most to return.")
+
+
+class SpanQuery(NoQuery):
+    """A stretch of time [start, end); by default the last 24 hours."""
+
+    start: AwareDatetime | None = Field(
+        default=None, description="First instant, with offset; 24 h before `end`."
+    )
+    end: AwareDatetime | None = Field(default=None, description="End, exclusive, with offset; now.")
+
+    def span(self, now: datetime) -> tuple[datetime, datetime]:
+        """Return both ends; raises `Unusable`."""
+        end = self.end or now
+        try:
+            start = self.start or end - timedelta(hours=24)
+            length = end - start
+        except OverflowError as error:
+            raise Unusable("query.start", "the stretch lies outside the calendar") from error
+        if not timedelta() < length <= LONGEST_SPAN:
+            raise Unusable(
+                "query.start", f"[start, end) must be longer than 0 and at most {LONGEST_SPAN.days} days"
+            )
+        return start, end
+
+
+class LimitedSpanQuery(SpanQuery):
+    """A stretch of time and the most to return of it."""
+
+    limit: int = Field(default=500, ge=1, le=5000, description="Most to return.")
+
+
+class ReadingsQuery(LimitedSpanQuery):
+    """Which quantity, and when."""
+
+    quantity: str = Field(
+        pattern=r"^[a-z][a-z0-9_]{0,31}\.[a-z][a-z0-9_]{0,63}$",
+        description="`device.quantity`; `/readings/latest` lists them.",
+        examples=["meter.net_import_kw"],
+    )
+
+
+class IssueQuery(NoQuery):
+    """Which issue of a forecast."""
+
+    issued_at: AwareDatetime | None = Field(default=None, description="The latest unless given.")
+
+
+class PlanQuery(NoQuery):
+    """Which plan."""
+
+    at: AwareDatetime | None = Field(
+        default=None, description="In force at this instant; else the one decided last."
+    )
+
+
+class DaysQuery(NoQuery):
+    """Which local days."""
+
+    first: date | None = Field(
+        default=None, description="First local day; by default so that `count` ends today."
+    )
+    count: int = Field(default=7, ge=1, le=62, description="How many.")
+
+
+class SinceQuery(NoQuery):
+    """Since when, and how many."""
+
+    since: AwareDatetime | None = Field(default=None, description="Only from here on; the last 7 days.")
+    limit: int = Field(default=100, ge=1, le=1000, description="Most to return.")
+
+
+Empty = Annotated[NoQuery, Query()]
+
+
+@router.get("/sites", tags=["sites"], responses=FLEET)
+def sites(
+    desk: AnyDesk,
+    who: Annotated[Principal, Depends(Requires(Scope.SITES_READ))],
+    query: Annotated[PageQuery, Query()],
+) -> wire.SiteList:
+    """Sites that are yours to see."""
+    page, total, next_after = desk.queries.site_page(who, after=query.after, limit=query.limit)
+    return wire.SiteList(sites=[wire.site_out(site) for site in page], total=total, next_after=next_after)
+
+
+@router.get("/sites/{site_id}", tags=["sites"], responses=AT_SITE)
+def site(
+    desk: AnyDesk, who: Annotated[Principal, Depends(Requires(Scope.SITES_READ))], site_id: SiteId, _: Empty
+) -> wire.SiteOut:
+    """One site."""
+    return wire.site_out(desk.queries.site(who, site_id))
+
+
+@router.get("/sites/{site_id}/state", tags=["state"], responses=AT_SITE)
+def state(
+    desk: AnyDesk, who: Annotated[Principal, Depends(Requires(Scope.STATE_READ))], site_id: SiteId, _: Empty
+) -> wire.StateOut:
+    """What the site is doing now, and who steers it."""
+    return wire.state_out(desk.queries.now(who, site_id), desk.queries.control(who, site_id))
+
+
+@router.get("/sites/{site_id}/readings/latest", tags=["state"], responses=AT_SITE)
+def latest_readings(
+    desk: AnyDesk,
+    who: Annotated[Principal, Depends(Requires(Scope.READINGS_READ))],
+    site_id: SiteId,
+    _: Empty,
+) -> wire.LatestReadings:
+    """The newest reading of each quantity, with its source."""
+    samples = desk.queries.latest_samples(who, site_id)
+    return wire.LatestReadings(
+        site_id=site_id, readings=[wire.sample_out(name, samples[name]) for name in sorted(samples)]
+    )
+
+
+@router.get("/sites/{site_id}/readings", tags=["state"], responses=AT_SITE)
+def readings(
+    desk: AnyDesk,
+    who: Annotated[Principal, Depends(Requires(Scope.READINGS_READ))],
+    site_id: SiteId,
+    query: Annotated[ReadingsQuery, Query()],
+) -> wire.Readings:
+    """What was read of one quantity: as read while that is kept, interval means before."""
+    start, end = query.span(desk.queries.now_at())
+    return wire.readings_out(
+        desk.queries.samples(who, site_id, query.quantity, start, end, limit=query.limit)
+    )
+
+
+@router.get("/sites/{site_id}/forecasts", tags=["plan"], responses=AT_SITE)
+def forecasts(
+    desk: AnyDesk,
+    who: Annotated[Principal, Depends(Requires(Scope.FORECASTS_READ))],
+    site_id: SiteId,
+    query: Annotated[IssueQuery, Query()],
+) -> wire.Forecasts:
+    """What is expected of load, solar and prices."""
+    currency = desk.queries.site(who, site_id).currency
+    found = desk.queries.forecasts(who, site_id, query.issued_at)
+    return wire.Forecasts(site_id=site_id, forecasts=[wire.forecast_out(f, currency) for f in found])
+
+
+@router.get("/sites/{site_id}/plan", tags=["plan"], responses=AT_SITE | documented(NoPlan, UnknownSite))
+def plan(
+    desk: AnyDesk,
+    who: Annotated[Principal, Depends(Requires(Scope.PLANS_READ))],
+    site_id: SiteId,
+    query: Annotated[PlanQuery, Query()],
+) -> wire.PlanOut:
+    """What the site intends, and why."""
+    currency = desk.queries.site(who, site_id).currency
+    return wire.plan_out(desk.queries.plan(who, site_id, query.at), currency)
+
+
+@router.get("/sites/{site_id}/setpoints/current", tags=["setpoints"], responses=AT_SITE)
+def setpoints_in_force(
+    desk: AnyDesk,
+    who: Annotated[Principal, Depends(Requires(Scope.SETPOINTS_READ))],
+    site_id: SiteId,
+    _: Empty,
+) -> wire.Setpoints:
+    """What each asset is to do now: one setpoint per asset and kind, the highest priority, then the newest."""
+    found = desk.queries.setpoints_in_force(who, site_id)
+    return wire.Setpoints(site_id=site_id, setpoints=[wire.setpoint_out(delivered) for delivered in found])
+
+
+@router.get("/sites/{site_id}/setpoints", tags=["setpoints"], responses=AT_SITE)
+def setpoints(
+    desk: AnyDesk,
+    who: Annotated[Principal, Depends(Requires(Scope.SETPOINTS_READ))],
+    site_id: SiteId,
+    query: Annotated[LimitedSpanQuery, Query()],
+) -> wire.Setpoints:
+    """What was asked of the site's devices, and what became of it; newest first."""
+    start, end = query.span(desk.queries.now_at())
+    found = desk.queries.setpoints(who, site_id, start, end, limit=query.limit)
+    return wire.Setpoints(site_id=site_id, setpoints=[wire.setpoint_out(delivered) for delivered in found])
+
+
+@router.get("/sites/{site_id}/accounts/intervals", tags=["accounts"], responses=AT_SITE)
+def intervals(
+    desk: AnyDesk,
+    who: Annotated[Principal, Depends(Requires(Scope.ACCOUNTS_READ))],
+    site_id: SiteId,
+    query: Annotated[SpanQuery, Query()],
+) -> wire.Intervals:
+    """Energy, cost and saving by interval."""
+    start, end = query.span(desk.queries.now_at())
+    site = desk.queries.site(who, site_id)
+    accounts = desk.queries.accounts(who, site_id, start, end)
+    return wire.Intervals(
+        site_id=site_id,
+        currency=site.currency,
+        intervals=[wire.interval_out(account) for account in accounts],
+    )
+
+
+@router.get("/sites/{site_id}/accounts/days", tags=["accounts"], responses=AT_SITE)
+def days(
+    desk: AnyDesk,
+    who: Annotated[Principal, Depends(Requires(Scope.ACCOUNTS_READ))],
+    site_id: SiteId,
+    query: Annotated[DaysQuery, Query()],
+) -> wire.Days:
+    """Energy, cost and saving by local day."""
+    site = desk.queries.site(who, site_id)
+    try:
+        first = query.first or desk.queries.today(site) - timedelta(days=query.count - 1)
+        found = desk.queries.days(who, site_id, first, query.count)
+    except OverflowError as error:
+        raise Unusable("query.first", "the days lie outside the calendar") from error
+    return wire.Days(
+        site_id=site_id,
+        time_zone=site.time_zone,
+        currency=site.currency,
+        days=[wire.day_out(day) for day in found],
+    )
+
+
+@router.get("/sites/{site_id}/edges", tags=["health"], responses=AT_SITE)
+def site_edges(
+    desk: AnyDesk,
+    who: Annotated[Principal, Depends(Requires(Scope.EDGES_READ))],
+    site_id: SiteId,
+    query: Annotated[SinceQuery, Query()],
+) -> wire.Edges:
+    """Changes at the site: steps on the ladder of control, devices lost and back."""
+    since = query.since or desk.queries.now_at() - timedelta(days=7)
+    return wire.edges_out(desk.queries.edges(who, site_id, since, limit=query.limit))
+
+
+@router.get("/sites/{site_id}/control", tags=["control"], responses=AT_SITE)
+def control(
+    desk: AnyDesk, who: Annotated[Principal, Depends(Requires(Scope.STATE_READ))], site_id: SiteId, _: Empty
+) -> wire.ControlOut:
+    """Who steers the site."""
+    return wire.control_out(desk.queries.control(who, site_id))
+
+
+@router.put("/sites/{site_id}/control/pause", tags=["control"], responses=AT_SITE | documented(BodyTooLarge))
+def pause(
+    desk: AnyDesk,
+    who: Annotated[Principal, Depends(Requires(Scope.CONTROL_WRITE))],
+    site_id: SiteId,
+    body: wire.PauseIn,
+    _: Empty,
+) -> wire.ControlOut:
+    """Leave the site to its devices for a while; replaces a pause in force. A person's word always wins."""
+    desk.commands.pause(who, site_id, lasts=timedelta(hours=body.lasts_h), note=body.note)
+    return wire.control_out(desk.queries.control(who, site_id))
+
+
+@router.delete("/sites/{site_id}/control/pause", tags=["control"], status_code=204, responses=AT_SITE)
+def resume(
+    desk: AnyDesk,
+    who: Annotated[Principal, Depends(Requires(Scope.CONTROL_WRITE))],
+    site_id: SiteId,
+    _: Empty,
+) -> Response:
+    """Hand the site back to automatic control; nothing happens when it was not paused."""
+    desk.commands.resume(who, site_id)
+    return Response(status_code=204)
+
+
+@router.get("/cycles", tags=["health"], responses=FLEET)
+def cycles(
+    desk: AnyDesk,
+    who: Annotated[Principal, Depends(Requires(Scope.FLEET_READ))],
+    query: Annotated[LimitedSpanQuery, Query()],
+) -> wire.Cycles:
+    """Planning cycles in figures: missed, overlapped, fallback, troubles; newest first."""
+    start, end = query.span(desk.queries.now_at())
+    found = desk.queries.cycles(start, end + timedelta(hours=0 if query.end else 1), limit=query.limit)
+    return wire.Cycles(cycles=[wire.cycle_out(row) for row in found])
+
+
+@router.get("/edges", tags=["health"], responses=FLEET)
+def edges(
+    desk: AnyDesk,
+    who: Annotated[Principal, Depends(Requires(Scope.FLEET_READ))],
+    query: Annotated[SinceQuery, Query()],
+) -> wire.Edges:
+    """Changes at all sites that are yours to see, newest first."""
+    since = query.since or desk.queries.now_at() - timedelta(days=7)
+    return wire.edges_out(desk.queries.edges(who, None, since, limit=query.limit))

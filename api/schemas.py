@@ -1,0 +1,804 @@
+"""Wire types of `/v1`. Every field name carries its unit; every series says when it starts and how long its steps are.
+
+Signs: `net_import_kw` is positive when the site draws from the grid, `net_consumption_kw` when an asset draws from the
+site (charging +). Instants are UTC with offset. `null` is unknown, never 0.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+from ems.commands import LONGEST_PAUSE
+from ems.feedback import Edge, IntervalAccount
+from ems.plan import Plan, Reason
+from ems.queries import Control, CycleRow, Day, DeliveredSetpoint, SampleSeries, SiteNow, StoredForecast
+from ems.readings import Quality, Sample
+from ems.setpoints import Setpoint
+from ems.site import Site
+
+At = Annotated[AwareDatetime, Field(examples=["2026-06-03T09:15:00Z"])]
+Iso = Annotated[str, Field(description="ISO 8601 duration.", examples=["PT900S"])]
+
+
+class Wire(BaseModel):
+    """What every wire type shares: nothing unsaid goes in or out."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, strict=True)
+
+
+class Series(Wire):
+    """Values on an even grid: value `i` holds for [start + i * duration, start + (i + 1) * duration)."""
+
+    name: str
+    """What it is, e.g. `load_kw`."""
+    start: At
+    """First instant of the first value."""
+    duration: Iso
+    """Length of each interval."""
+    unit: str
+    """Unit of every value: `kW`, `kWh`, `frac`, or currency per kWh, e.g. `KRW/kWh`."""
+    values: list[float | None]
+    """In order of time; null is unknown."""
+    at: Literal["mean", "end"] = "mean"
+    """`mean` over the interval, or the state at its `end`."""
+
+
+class AssetOut(Wire):
+    """An asset of a site."""
+
+    name: str
+    """Unique within the site."""
+    kind: Literal["pv", "battery", "vehicle"]
+    """What it is."""
+    device: str
+    """Device that measures and steers it."""
+    rated_kw: float | None
+    """Nameplate of solar modules [kW]."""
+    capacity_kwh: float | None
+    """Usable capacity of a battery [kWh]."""
+    charge_limit_kw: float | None
+    """Most it draws [kW]."""
+    discharge_limit_kw: float | None
+    """Most it gives [kW]."""
+
+
+class SiteOut(Wire):
+    """A site."""
+
+    id: str
+    """Unique within the service."""
+    name: str
+    """Name people see."""
+    time_zone: str
+    """IANA zone in which its days begin and end."""
+    currency: str
+    """ISO 4217 code of all its prices and costs."""
+    country: str
+    """ISO 3166 code."""
+    import_limit_kw: float
+    """Most it may draw from the grid [kW]."""
+    export_limit_kw: float
+    """Most it may feed in [kW]."""
+    assets: list[AssetOut]
+    """What there is to forecast and steer."""
+
+
+class SiteList(Wire):
+    """One page of sites."""
+
+    sites: list[SiteOut]
+    """In order of id."""
+    total: int
+    """How many there are to see."""
+    next_after: str | None
+    """Ask on with `after=` this; null at the end."""
+
+
+class PauseOut(Wire):
+    """A person took control."""
+
+    by: str
+    """Key id of who asked."""
+    since: At
+    """When it began."""
+    until: At
+    """It ends by itself here."""
+    note: str
+    """What they said."""
+
+
+class ControlOut(Wire):
+    """Who steers the site."""
+
+    automatic: bool
+    """Whether the service steers; false while paused."""
+    consented: bool
+    """Whether the household lets it steer storage or a vehicle at all."""
+    pause: PauseOut | None
+    """The pause in force."""
+
+
+class PauseIn(Wire):
+    """Ask the service to leave the site to its devices for a while."""
+
+    lasts_h: float = Field(
+        gt=0, le=LONGEST_PAUSE.total_seconds() / 3600, allow_inf_nan=False, strict=False, examples=[24]
+    )
+    """For how long [h]."""
+    note: Annotated[str, StringConstraints(max_length=200)] = ""
+    """Why, if you like."""
+
+
+class StateOut(Wire):
+    """A site at present."""
+
+    site_id: str
+    """The site."""
+    at: At | None
+    """When its devices were read; null when they never were."""
+    lost: bool
+    """True when that is too long ago to speak of the present; powers are then null."""
+    quality: Quality
+    """Trust in the powers."""
+    net_import_kw: float | None
+    """At the grid connection, + import [kW]."""
+    load_kw: float | None
+    """Household without storage, vehicle and solar [kW]."""
+    pv_kw: dict[str, float | None]
+    """Solar power by asset, >= 0 [kW]."""
+    battery_net_consumption_kw: dict[str, float | None]
+    """By battery, charging + [kW]."""
+    vehicle_net_consumption_kw: dict[str, float | None]
+    """By vehicle, charging + [kW]."""
+    stored_kwh: float | None
+    """Energy in all batteries [kWh]."""
+    stored_frac: float | None
+    """The same as a share of their capacity."""
+    troubles: dict[str, str]
+    """Devices that do not answer, with the cause."""
+    control: ControlOut
+    """Who steers."""
+
+
+class SampleOut(Wire):
+    """One reading."""
+
+    quantity: str
+    """`device.quantity`, e.g. `meter.net_import_kw`."""
+    value: float | None
+    """In `unit`; null is absent."""
+    unit: str
+    """Unit of the value."""
+    measured_at: At
+    """When the device answered."""
+    quality: Quality
+    """Trust in it."""
+    source: str
+    """Device and register or point it came from."""
+    cause: str | None
+    """Why it is not good."""
+
+
+class LatestReadings(Wire):
+    """The newest reading of each quantity."""
+
+    site_id: str
+    """The site."""
+    readings: list[SampleOut]
+    """In order of quantity."""
+
+
+class ReadingPoint(Wire):
+    """One kept value."""
+
+    start: At
+    """Instant it was read at, or start of the interval it is the mean of."""
+    duration: Iso
+    """`PT0S` for a value as read; else the length of that interval."""
+    value: float | None
+    """In the unit of the series."""
+    quality: Quality
+    """Trust in it."""
+
+
+class Readings(Wire):
+    """What was read of one quantity. Readings come when devices answer, so each point says when."""
+
+    site_id: str
+    """The site."""
+    quantity: str
+    """`device.quantity`."""
+    unit: str
+    """Unit of the values."""
+    points: list[ReadingPoint]
+    """Oldest first."""
+    next_start: At | None
+    """Ask on with `start=` this; null when this is all."""
+
+
+class ForecastOut(Wire):
+    """What is expected of one series."""
+
+    series: str
+    """`load`, `pv.<asset>`, `buy` or `sell`."""
+    issued_at: At
+    """Nothing known later than this went in."""
+    source: str
+    """The model that made it, or `tariff`."""
+    quality: str
+    """`good`, `estimated`, `cold` or `fallback`."""
+    mean: Series
+    """Expected value."""
+    low: Series | None
+    """10 % quantile; null for prices."""
+    high: Series | None
+    """90 % quantile; null for prices."""
+
+
+class Forecasts(Wire):
+    """What a site expects."""
+
+    site_id: str
+    """The site."""
+    forecasts: list[ForecastOut]
+    """One per series."""
+
+
+class ReasonOut(Wire):
+    """Why an asset does what it does."""
+
+    asset: str
+    """The asset."""
+    start: At
+    """First interval it holds for."""
+    action: str
+    """`charge`, `discharge`, `hold` or `curtail`."""
+    code: str
+    """`store_surplus`, `store_for_later`, `serve_load`, `sell_now`, `keep_for_later`, `full`, `empty`, `ready_by`,
+    `negative_price`, `export_limit`, `rule` or `no_gain`."""
+    later_at: At | None
+    """The later instant it is done for."""
+    saving: float | None
+    """What it is worth in that interval, in `currency` of the plan."""
+
+
+class UnmetOut(Wire):
+    """A wish the plan could not fulfil."""
+
+    wish: str
+    """Its name."""
+    amount: float
+    """By how much it is missed, in `unit`."""
+    unit: str
+    """kWh, kW, degC or h."""
+    cost: float
+    """Price paid for missing it, in `currency` of the plan."""
+
+
+class PlanOut(Wire):
+    """What a site intends."""
+
+    site_id: str
+    """The site."""
+    issued_at: At
+    """When it was made."""
+    valid_until: At
+    """After this nobody may act on it."""
+    source: str
+    """`optimal` (solved and audited), `previous` (an earlier audited one) or `rule` (store surplus, serve deficit)."""
+    cause: str | None
+    """Why it is not optimal; null when it is."""
+    currency: str
+    """ISO 4217 code of costs and savings."""
+    cost: dict[str, float]
+    """Expected cost by term over the horizon, in `currency`."""
+    series: list[Series]
+    """`import_kw`, `export_kw`, `load_kw`, `pv_kw:<asset>`, `battery_net_consumption_kw:<asset>`,
+    `stored_kwh:<asset>` (at the end), `vehicle_kw:<asset>`, `marginal_per_kwh`."""
+    reasons: list[ReasonOut]
+    """One per asset and change of course, in order of time."""
+    unmet: list[UnmetOut]
+    """Wishes it could not fulfil."""
+    solve_ms: float
+    """Time spent solving this site [ms]."""
+
+
+class DeliveryOut(Wire):
+    """What became of a setpoint."""
+
+    outcome: str
+    """`applied`, `clamped`, `refused` or `unverified`."""
+    held_kw: float | None
+    """What the device holds now [kW]; null in its own mode or when unknown."""
+    at: At
+    """When that was known."""
+    written: bool
+    """False when the device held it already and nothing was sent."""
+    detail: str
+    """Why it was clamped, refused or left unverified."""
+
+
+class SetpointOut(Wire):
+    """One request to one asset. It never outlives `valid_until`."""
+
+    id: str
+    """Unique; the same request made twice has the same id."""
+    site_id: str
+    """The site."""
+    asset: str
+    """The asset."""
+    kind: str
+    """`target` (go there), `limit` (stay below) or `mode` (run your own programme)."""
+    quantity: str
+    """`battery_net_consumption_kw` (charging +), `generation_limit_kw`, `vehicle_charge_limit_kw` or `own_mode`."""
+    value_kw: float | None
+    """The value [kW]; null lifts a limit or returns to the device's own mode."""
+    valid_from: At
+    """First instant it holds."""
+    valid_until: At
+    """The device reverts by itself after this."""
+    priority: int
+    """Higher wins: plan 10, override 30, safety 50."""
+    source: str
+    """`plan`, `fast_loop`, `override` or `safety`."""
+    reverts_to: str
+    """What the device does afterwards."""
+    reason: ReasonOut | None
+    """Why."""
+    delivery: DeliveryOut | None
+    """What became of it; null when nothing is known yet."""
+
+
+class Setpoints(Wire):
+    """Setpoints of a site."""
+
+    site_id: str
+    """The site."""
+    setpoints: list[SetpointOut]
+    """Newest first; with `/current` one per asset and kind."""
+
+
+class IntervalOut(Wire):
+    """One interval in energy and money."""
+
+    start: At
+    """Its first instant."""
+    duration: Iso
+    """Its length."""
+    quality: Quality
+    """Trust in the energy."""
+    import_kwh: float | None
+    """Drawn from the grid [kWh]."""
+    export_kwh: float | None
+    """Fed into the grid [kWh]."""
+    load_kwh: float | None
+    """Household load without storage and vehicle [kWh]."""
+    pv_kwh: float | None
+    """Solar energy delivered [kWh]."""
+    charged_kwh: float | None
+    """Drawn by batteries [kWh]."""
+    discharged_kwh: float | None
+    """Given by batteries [kWh]."""
+    vehicle_kwh: float | None
+    """Drawn by vehicles [kWh]."""
+    stored_kwh: float | None
+    """In the batteries at the end [kWh]."""
+    curtailed: bool
+    """Whether solar power was held back on command."""
+    buy_per_kwh: float
+    """Price of imported energy [currency/kWh]."""
+    sell_per_kwh: float
+    """Price paid for exported energy [currency/kWh]."""
+    cost: float | None
+    """Paid, in `currency`; income is negative."""
+    cost_idle: float | None
+    """The same with storage idle."""
+    saving: float | None
+    """`cost_idle` - `cost`."""
+    planned_net_import_kw: float | None
+    """What the plan of that interval expected, + import [kW]."""
+
+
+class DayOut(Wire):
+    """One local day in energy and money. A sum covers the intervals that are known; `known` says how many those are."""
+
+    day: date
+    """The local calendar day."""
+    start: At
+    """Its first instant."""
+    duration: Iso
+    """Its length: 23, 24 or 25 hours."""
+    expected: int
+    """Intervals that should be on record by now."""
+    known: int
+    """Intervals whose saving is known."""
+    estimated: int
+    """Of those, how many had something filled in."""
+    import_kwh: float | None
+    """Drawn from the grid [kWh]."""
+    export_kwh: float | None
+    """Fed into the grid [kWh]."""
+    load_kwh: float | None
+    """Household load [kWh]."""
+    pv_kwh: float | None
+    """Solar energy delivered [kWh]."""
+    vehicle_kwh: float | None
+    """Drawn by vehicles [kWh]."""
+    cost: float | None
+    """Paid, in `currency`; income is negative."""
+    saving: float | None
+    """Saved against idle storage, in `currency`."""
+    co2_kg: float | None
+    """Emissions of the imported energy [kg]."""
+
+
+class Intervals(Wire):
+    """Accounts by interval."""
+
+    site_id: str
+    """The site."""
+    currency: str
+    """ISO 4217 code of all money in it."""
+    intervals: list[IntervalOut]
+    """Oldest first; an interval nobody measured is left out."""
+
+
+class Days(Wire):
+    """Accounts by local day."""
+
+    site_id: str
+    """The site."""
+    time_zone: str
+    """Zone the days belong to."""
+    currency: str
+    """ISO 4217 code of all money in it."""
+    days: list[DayOut]
+    """Oldest first; days to come are left out."""
+
+
+class EdgeOut(Wire):
+    """A change worth telling once."""
+
+    at: At
+    """When."""
+    site_id: str
+    """Where."""
+    subject: str
+    """What changed, e.g. `plan` or `device.inverter`."""
+    became: str
+    """What it is now, e.g. `rule`, `lost`, `back`."""
+    cause: str
+    """Why, in one line."""
+
+
+class Edges(Wire):
+    """Changes, newest first."""
+
+    edges: list[EdgeOut]
+    """Steps on the ladder of control, devices lost and back."""
+
+
+class CycleOut(Wire):
+    """One planning cycle in figures."""
+
+    at: At
+    """Start of the first interval it planned."""
+    took_ms: float
+    """Its wall time [ms]."""
+    missed: int
+    """Planning instants before it at which no cycle ran."""
+    overlapped: int
+    """Planning instants before it skipped because a cycle was still running."""
+    sites: int
+    """Sites in the batch."""
+    fallback_sites: int
+    """Sites whose plan is not an optimal one."""
+    device_troubles: int
+    """Devices that could not be read."""
+
+
+class Cycles(Wire):
+    """Health of the planning cycle."""
+
+    cycles: list[CycleOut]
+    """Newest first."""
+
+
+class HealthOut(Wire):
+    """Whether the service does its work."""
+
+    status: Literal["ready", "not_ready"]
+    """`ready` when plans and setpoints can be relied on."""
+    live: Literal[True]
+    """The process answers."""
+    reasons: list[str]
+    """Why it is not ready."""
+    latest_cycle_at: At | None
+    """Start of the interval planned last."""
+    next_cycle_at: At | None
+    """When the next cycle is due."""
+    cycles_24h: int
+    """Cycles in the last 24 hours of site time."""
+    missed_24h: int
+    """Planning instants without a cycle in that time."""
+    overlapped_24h: int
+    """Planning instants skipped in that time because a cycle was still running."""
+
+
+class LiveOut(Wire):
+    """The process answers."""
+
+    live: Literal[True]
+    """Always true; an answer is the point."""
+
+
+def iso(length: timedelta | float) -> str:
+    """Return an ISO 8601 duration."""
+    seconds = length.total_seconds() if isinstance(length, timedelta) else length
+    return f"PT{seconds:.0f}S"
+
+
+def site_out(site: Site) -> SiteOut:
+    """Return a site as it goes out; who owns it and where it lies stay inside."""
+    return SiteOut(
+        id=site.id,
+        name=site.name,
+        time_zone=site.time_zone,
+        currency=site.currency,
+        country=site.country,
+        import_limit_kw=site.connection.import_limit_kw,
+        export_limit_kw=site.connection.export_limit_kw,
+        assets=[
+            AssetOut(
+                name=asset.name,
+                kind=asset.kind,
+                device=asset.device,
+                rated_kw=getattr(asset, "rated_kw", None),
+                capacity_kwh=getattr(asset, "capacity_kwh", None),
+                charge_limit_kw=getattr(asset, "charge_limit_kw", None),
+                discharge_limit_kw=getattr(asset, "discharge_limit_kw", None),
+            )
+            for asset in site.assets
+        ],
+    )
+
+
+def control_out(control: Control) -> ControlOut:
+    """Return who steers."""
+    pause = control.pause
+    return ControlOut(
+        automatic=pause is None,
+        consented=control.storage_consented,
+        pause=None
+        if pause is None
+        else PauseOut(by=pause.by, since=pause.from_at, until=pause.until_at, note=pause.note),
+    )
+
+
+def state_out(now: SiteNow, control: Control) -> StateOut:
+    """Return a site's present."""
+    return StateOut(
+        site_id=now.site_id,
+        at=now.at,
+        lost=now.lost,
+        quality=now.quality,
+        net_import_kw=now.powers.net_import_kw,
+        load_kw=now.powers.load_kw,
+        pv_kw=dict(now.powers.pv_kw),
+        battery_net_consumption_kw=dict(now.powers.battery_kw),
+        vehicle_net_consumption_kw=dict(now.powers.vehicle_kw),
+        stored_kwh=now.stored_kwh,
+        stored_frac=now.stored_frac,
+        troubles=dict(now.troubles),
+        control=control_out(control),
+    )
+
+
+def sample_out(quantity: str, sample: Sample) -> SampleOut:
+    """Return one reading."""
+    return SampleOut(
+        quantity=quantity,
+        value=sample.value,
+        unit=str(sample.unit),
+        measured_at=sample.measured_at,
+        quality=sample.quality,
+        source=sample.source,
+        cause=sample.cause,
+    )
+
+
+def readings_out(series: SampleSeries) -> Readings:
+    """Return what was read of one quantity."""
+    return Readings(
+        site_id=series.site_id,
+        quantity=series.key,
+        unit=series.unit,
+        points=[
+            ReadingPoint(start=s.at, duration=iso(s.span_s), value=s.value, quality=s.quality)
+            for s in series.samples
+        ],
+        next_start=None
+        if series.complete or not series.samples
+        else series.samples[-1].at + timedelta(microseconds=1),
+    )
+
+
+def forecast_out(forecast: StoredForecast, currency: str) -> ForecastOut:
+    """Return one forecast."""
+    unit = "kW" if forecast.unit == "kW" else f"{currency}/kWh"
+    name = "kw" if unit == "kW" else "per_kwh"
+
+    def series(values: Any) -> Series | None:
+        if values is None:
+            return None
+        return grid_series(f"{forecast.series}_{name}", forecast.starts_s, forecast.step_s, unit, values)
+
+    mean = series(forecast.mean)
+    assert mean is not None  # noqa: S101 - narrows the type; a forecast always has a mean
+    return ForecastOut(
+        series=forecast.series,
+        issued_at=forecast.issued_at,
+        source=forecast.source,
+        quality=forecast.quality,
+        mean=mean,
+        low=series(forecast.low),
+        high=series(forecast.high),
+    )
+
+
+def grid_series(
+    name: str, starts_s: Any, step_s: int, unit: str, values: Any, at: Literal["mean", "end"] = "mean"
+) -> Series:
+    """Return an array on the grid of a plan or forecast; NaN becomes null."""
+    return Series(
+        name=name,
+        start=datetime.fromtimestamp(int(starts_s[0]), UTC),
+        duration=iso(step_s),
+        unit=unit,
+        values=[None if value != value else float(value) for value in values.tolist()],
+        at=at,
+    )
+
+
+def reason_out(reason: Reason) -> ReasonOut:
+    """Return one reason."""
+    return ReasonOut(
+        asset=reason.asset,
+        start=reason.start_at,
+        action=str(reason.action),
+        code=reason.code,
+        later_at=reason.later_at,
+        saving=reason.saving,
+    )
+
+
+def plan_out(plan: Plan, currency: str) -> PlanOut:
+    """Return a plan."""
+
+    def series(name: str, unit: str, values: Any, at: Literal["mean", "end"] = "mean") -> Series:
+        return grid_series(name, plan.starts_s, plan.step_s, unit, values, at)
+
+    found = [
+        series("import_kw", "kW", plan.import_kw),
+        series("export_kw", "kW", plan.export_kw),
+        series("load_kw", "kW", plan.load_kw),
+        series("marginal_per_kwh", f"{currency}/kWh", plan.marginal_per_kwh),
+        *(series(f"pv_kw:{name}", "kW", kw) for name, kw in plan.pv_kw.items()),
+        *(series(f"vehicle_kw:{name}", "kW", kw) for name, kw in plan.vehicle_kw.items()),
+    ]
+    for name, battery in plan.batteries.items():
+        net_kw = battery.charge_kw - battery.discharge_kw
+        found.append(series(f"battery_net_consumption_kw:{name}", "kW", net_kw))
+        found.append(series(f"stored_kwh:{name}", "kWh", battery.stored_kwh[1:], "end"))
+    return PlanOut(
+        site_id=plan.site_id,
+        issued_at=plan.issued_at,
+        valid_until=plan.valid_until,
+        source=str(plan.source),
+        cause=plan.cause,
+        currency=currency,
+        cost=dict(plan.cost),
+        series=found,
+        reasons=[reason_out(reason) for reason in plan.reasons],
+        unmet=[UnmetOut(wish=u.wish, amount=u.amount, unit=u.unit, cost=u.cost) for u in plan.unmet],
+        solve_ms=plan.solve_ms,
+    )
+
+
+def setpoint_out(delivered: DeliveredSetpoint) -> SetpointOut:
+    """Return a setpoint with its delivery."""
+    asked: Setpoint = delivered.setpoint
+    came = delivered.delivery
+    return SetpointOut(
+        id=asked.id,
+        site_id=asked.site_id,
+        asset=asked.asset,
+        kind=str(asked.kind),
+        quantity=str(asked.quantity),
+        value_kw=asked.value_kw,
+        valid_from=asked.valid_from,
+        valid_until=asked.valid_until,
+        priority=asked.priority,
+        source=str(asked.source),
+        reverts_to=asked.reverts_to,
+        reason=None if asked.reason is None else reason_out(asked.reason),
+        delivery=None
+        if came is None
+        else DeliveryOut(
+            outcome=str(came.outcome),
+            held_kw=came.held_kw,
+            at=came.at,
+            written=came.written,
+            detail=came.detail,
+        ),
+    )
+
+
+def interval_out(account: IntervalAccount) -> IntervalOut:
+    """Return one interval."""
+    energy = account.measured
+    return IntervalOut(
+        start=energy.start_at,
+        duration=iso(energy.hours * 3600),
+        quality=energy.quality,
+        import_kwh=energy.import_kwh,
+        export_kwh=energy.export_kwh,
+        load_kwh=energy.load_kwh,
+        pv_kwh=energy.pv_kwh,
+        charged_kwh=energy.charged_kwh,
+        discharged_kwh=energy.discharged_kwh,
+        vehicle_kwh=energy.vehicle_kwh,
+        stored_kwh=energy.stored_kwh,
+        curtailed=energy.curtailed,
+        buy_per_kwh=account.buy_per_kwh,
+        sell_per_kwh=account.sell_per_kwh,
+        cost=account.cost,
+        cost_idle=account.cost_idle,
+        saving=account.saving,
+        planned_net_import_kw=account.planned_import_kw,
+    )
+
+
+def day_out(day: Day) -> DayOut:
+    """Return one day."""
+    return DayOut(
+        day=day.day,
+        start=day.start_at,
+        duration=iso(day.end_at - day.start_at),
+        expected=day.expected,
+        known=day.known,
+        estimated=day.estimated,
+        import_kwh=day.import_kwh,
+        export_kwh=day.export_kwh,
+        load_kwh=day.load_kwh,
+        pv_kwh=day.pv_kwh,
+        vehicle_kwh=day.vehicle_kwh,
+        cost=day.cost,
+        saving=day.saving,
+        co2_kg=day.co2_kg,
+    )
+
+
+def edges_out(edges: Sequence[Edge]) -> Edges:
+    """Return changes."""
+    return Edges(
+        edges=[
+            EdgeOut(at=e.at, site_id=e.site_id, subject=e.subject, became=e.became, cause=e.cause)
+            for e in edges
+        ]
+    )
+
+
+def cycle_out(row: CycleRow) -> CycleOut:
+    """Return one cycle."""
+    return CycleOut(
+        at=row.at,
+        took_ms=row.took_ms,
+        missed=row.missed,
+        overlapped=row.overlapped,
+        sites=row.n_sites,
+        fallback_sites=row.n_fallback,
+        device_troubles=row.n_troubles,
+    )
