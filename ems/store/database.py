@@ -18,7 +18,6 @@ BUSY_S = 5.0
 """How long a write waits for another process before it gives up [s]."""
 PRAGMAS = (
     f"PRAGMA busy_timeout = {int(BUSY_S * 1000)}",
-    "PRAGMA auto_vacuum = INCREMENTAL",  # only takes on an empty file: pruned pages can be given back later
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",  # a commit returns after fsync: an acknowledged row survives power loss
     "PRAGMA journal_size_limit = 67108864",
@@ -67,18 +66,22 @@ class Database:
         self.engine = engine
         self.shown = shown
         self.is_sqlite = engine.dialect.name == "sqlite"
+        # SQLite reads a snapshot anyway; PostgreSQL would take a new one for each query
+        self._readers = (
+            engine if self.is_sqlite else engine.execution_options(isolation_level="REPEATABLE READ")
+        )
         self.known = Known()
         self._write_lock = threading.RLock()
         self._in_memory = in_memory
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Open a snapshot to read from."""
+        """Open a snapshot to read from: every query in the block sees the same instant."""
         # one connection is all a database in memory has: readers queue with the writers there
         with (
             self._write_lock if self._in_memory else nullcontext(),
             self.translating(),
-            self.engine.connect() as conn,
+            self._readers.connect() as conn,
         ):
             yield conn
 
@@ -116,6 +119,13 @@ class Database:
             )
         log = Path(f"{self.shown}-wal")
         return pages * page_bytes + (log.stat().st_size if not self._in_memory and log.exists() else 0)
+
+    def give_back(self, pages: int) -> None:
+        """Return unused pages of a SQLite file to the file system."""
+        with self._write_lock, self.translating(), self.engine.connect() as conn:
+            conn.rollback()
+            # each step of this statement frees one page, and only a script is stepped to its end
+            conn.connection.cursor().executescript(f"PRAGMA incremental_vacuum({pages})").close()
 
     def insert(self, table: sa.Table) -> "sqlite.Insert | postgresql.Insert":
         """Return the dialect's insert, which knows `ON CONFLICT`."""
@@ -161,6 +171,9 @@ def _prepare_sqlite(engine: sa.Engine) -> None:
     @sa.event.listens_for(engine, "connect")
     def _settings(connection: Any, _: Any) -> None:
         connection.isolation_level = None
+        if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
+            # only takes on an empty file, and takes a lock: pruned pages can be given back later
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL").close()
         for pragma in PRAGMAS:
             connection.execute(pragma).close()
 

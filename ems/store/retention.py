@@ -202,16 +202,14 @@ def interval_means(passes: Sequence[Mapping[str, Sample]], start_at: datetime) -
 
 def _shrink(database: Database) -> int:
     """Give unused pages back when there are many; return the bytes."""
-    with database.translating(), database.engine.connect() as conn:
+    with database.reading() as conn:
         page_bytes = conn.exec_driver_sql("PRAGMA page_size").scalar_one()
         pages = conn.exec_driver_sql("PRAGMA page_count").scalar_one()
         free = conn.exec_driver_sql("PRAGMA freelist_count").scalar_one()
     surplus = int(free - SLACK_FRAC / 2 * pages) if free > SLACK_FRAC * pages else 0
     given_back = 0
     while given_back < surplus:
-        with database.writing() as conn:
-            some = min(PAGES_AT_ONCE, surplus - given_back)
-            # every step of this statement frees one page; SQLAlchemy would take only the first
-            conn.connection.cursor().execute(f"PRAGMA incremental_vacuum({some})").fetchall()
+        some = min(PAGES_AT_ONCE, surplus - given_back)
+        database.give_back(some)
         given_back += some
     return given_back * int(page_bytes)

@@ -60,7 +60,11 @@ class Store:
             When it cannot be opened, is corrupt, or was written by a newer version of this service.
         """
         database = connect(url)
-        migrate(database)
+        try:
+            migrate(database)
+        except BaseException:
+            database.engine.dispose()
+            raise
         return cls(database)
 
     def close(self) -> None:
