@@ -70,7 +70,7 @@ def design(days: DayMatrix, targets: IntArray) -> Design:
     recency7 = _decay(tuple(targets), count, 7.0)
     slow = np.where(days.rest[targets][:, None], _decay(tuple(targets), count, 14.0), recency7)
     means = _weighted_days(
-        *_smoothed(z),
+        z,
         [
             _decay(tuple(needed), count, 7.0),
             _decay(tuple(targets), count, 3.0),
@@ -99,8 +99,7 @@ def design(days: DayMatrix, targets: IntArray) -> Design:
             columns += [guide - at, (guide - at) * np.clip(guide, -3.0, 3.0)]
     if days.drivers is not None:
         for driver in np.moveaxis(days.drivers, -1, 0):
-            seen = np.isfinite(driver[:, :count])
-            usual = _weighted_days(np.where(seen, driver[:, :count], 0.0), seen * 1.0, [recency7])[0]
+            usual = _weighted_days(driver[:, :count], [recency7])[0]
             columns.append(driver[:, targets] - usual)
     x = np.empty((*at.shape, len(columns)))
     for index, column in enumerate(columns):
@@ -117,12 +116,20 @@ def _decay(targets: tuple[int, ...], count: int, tau_days: float) -> FloatArray:
     return weight
 
 
-def _weighted_days(filled: FloatArray, weight: FloatArray, decays: Sequence[FloatArray]) -> list[FloatArray]:
-    """Weighted mean over days for each set of decays, (S, T, N) each; nan where no day has weight."""
+def _weighted_days(z: FloatArray, decays: Sequence[FloatArray]) -> list[FloatArray]:
+    """Weighted mean over days, and over neighbouring slots, for each set of decays; (S, T, N) each.
+
+    nan where nothing has weight.
+    """
+    known = np.isfinite(z)
     stacked = np.concatenate(decays)
-    total = np.matmul(stacked, weight)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(total > 0.0, np.matmul(stacked, filled) / total, np.nan)
+    if known.all():
+        total = _smoothed(np.matmul(stacked, z))
+        mass = _smoothed(np.broadcast_to(stacked.sum(axis=1)[:, None], total.shape))
+    else:
+        total = _smoothed(np.matmul(stacked, np.where(known, z, 0.0)))
+        mass = _smoothed(np.matmul(stacked, known.astype(np.float64)))
+    mean = np.where(mass > 0.0, total / np.where(mass > 0.0, mass, 1.0), np.nan)
     return np.split(mean, np.cumsum([len(decay) for decay in decays])[:-1], axis=1)
 
 
@@ -134,20 +141,12 @@ def _patched(base: FloatArray, z: FloatArray) -> FloatArray:
     return np.where(np.isfinite(base), base, gap_mean(z, axis=(1, 2))[:, None, None])
 
 
-def _smoothed(z: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Weights 1/4, 1/2, 1/4 over neighbouring slots of the same day: values (0 in gaps) and where known."""
-    known = np.isfinite(z)
-    gap_free = bool(known.all())
-    filled = z if gap_free else np.where(known, z, 0.0)
-    mass = np.ones_like(z) if gap_free else known.astype(np.float64)
-    total, weight = 0.5 * filled, 0.5 * mass
-    total[..., 1:] += 0.25 * filled[..., :-1]
-    weight[..., 1:] += 0.25 * mass[..., :-1]
-    total[..., :-1] += 0.25 * filled[..., 1:]
-    weight[..., :-1] += 0.25 * mass[..., 1:]
-    if gap_free:
-        return total / weight, mass
-    return np.where(weight > 0, total / np.maximum(weight, 1e-9), 0.0), (weight > 0).astype(np.float64)
+def _smoothed(rows: FloatArray) -> FloatArray:
+    """Weights 1/4, 1/2, 1/4 over neighbouring slots of the same day."""
+    total = 0.5 * rows
+    total[..., 1:] += 0.25 * rows[..., :-1]
+    total[..., :-1] += 0.25 * rows[..., 1:]
+    return total
 
 
 def _boxed(values: FloatArray, *, half: int) -> FloatArray:
