@@ -70,8 +70,9 @@ class ScaledClock:
         return f"{self.site_start_at.isoformat()},{self.wall_start_at.isoformat()},{self.speed!r}"
 
     def now(self) -> datetime:
-        """Return the site time the replay has reached."""
-        return self.site_start_at + (datetime.now(UTC) - self.wall_start_at) * self.speed
+        """Return the site time the replay has reached; it stands still until the replay begins."""
+        elapsed = max(timedelta(0), datetime.now(UTC) - self.wall_start_at)
+        return self.site_start_at + elapsed * self.speed
 
     def wall_seconds(self, site_seconds: float) -> float:
         """Return the wall time in which `site_seconds` pass [s]."""

@@ -14,6 +14,8 @@ from ems.state import MeasuredInterval, SitePowers, site_powers
 
 COVERED_SHARE = 0.8
 """Samples must span this share of an interval for their mean to stand for all of it."""
+SPARSE_SHARE = 0.5
+"""A gap between samples longer than this share of an interval makes their mean an estimate."""
 COUNTER_SLACK = 1.5
 """A counter may not rise faster than this multiple of what the connection or rating can carry."""
 
@@ -26,6 +28,7 @@ class _Channel:
     last_at: datetime | None = None
     kwh: float = 0.0
     hours: float = 0.0
+    widest_h: float = 0.0
 
     def note(self, at: datetime, kw: float | None, *, longest: timedelta) -> None:
         if kw is not None and self.last_kw is not None and self.last_at is not None:
@@ -34,13 +37,14 @@ class _Channel:
                 hours = gap.total_seconds() / 3600.0
                 self.kwh += 0.5 * (kw + self.last_kw) * hours
                 self.hours += hours
+                self.widest_h = max(self.widest_h, hours)
         self.last_kw, self.last_at = kw, at
 
-    def take(self, hours: float) -> float | None:
-        """Return the energy of the interval scaled to its full length, and begin the next."""
-        covered, kwh = self.hours, self.kwh
-        self.kwh = self.hours = 0.0
-        return kwh * hours / covered if covered >= COVERED_SHARE * hours else None
+    def take(self, hours: float) -> tuple[float | None, bool]:
+        """Return the energy of the interval scaled to its full length and whether samples were sparse; begin the next."""
+        covered, kwh, sparse = self.hours, self.kwh, self.widest_h > SPARSE_SHARE * hours
+        self.kwh = self.hours = self.widest_h = 0.0
+        return (kwh * hours / covered if covered >= COVERED_SHARE * hours else None), sparse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,29 +84,34 @@ class SiteMeter:
             "vehicle": powers.total_vehicle_kw,
         }
         for name, kw in parts.items():
-            self._channels.setdefault(name, _Channel()).note(at, kw, longest=timedelta(minutes=15))
+            self._channels.setdefault(name, _Channel()).note(
+                at, kw, longest=2 * timedelta(seconds=self.step_s)
+            )
 
     def close(
         self, reading: SiteReading, *, at: datetime, stored_kwh: float | None
     ) -> tuple[MeasuredInterval, ...]:
-        """End the interval at boundary `at` and return what it held; several when boundaries were missed.
+        """End the interval at boundary `at` and return what it held: several when boundaries were missed, none at first.
 
         Energy that counters saw over missed boundaries is spread evenly over them and marked `estimated`: nothing is
         lost, and nothing is claimed to be known to the quarter hour.
         """
         self.note(at, site_powers(self.site, reading))
         before, self.marks = self.marks, CounterMarks(at=at, kwh=self.counters(reading))
-        missed = 0 if before is None else max(0, round((at - before.at).total_seconds() / self.step_s) - 1)
+        if before is None:
+            self._channels.clear()
+            return ()
+        missed = max(0, round((at - before.at).total_seconds() / self.step_s) - 1)
         count = missed + 1
         hours = self.step_s / 3600.0
-        risen = {} if before is None else self._risen(before, self.marks)
+        risen = self._risen(before, self.marks)
         sampled = {name: channel.take(hours) for name, channel in self._channels.items()}
         energy: dict[str, float | None] = {}
-        filled = missed > 0 or before is None
-        for name, kwh in sampled.items():
+        filled = missed > 0
+        for name, (kwh, sparse) in sampled.items():
             counted = risen.get(name)
             energy[name] = kwh if counted is None else counted / count
-            filled = filled or (counted is None and self._is_counted(name))
+            filled = filled or (counted is None and (sparse or self._is_counted(name)))
         if missed:
             energy["load"] = self._balance(energy)
         curtailed, self.curtailed = self.curtailed, False

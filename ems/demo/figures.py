@@ -138,19 +138,20 @@ def key_figures(
     end_at: datetime,
     restarts: int,
 ) -> KeyFigures:
-    """Return what the span to `end_at` came to; whole intervals only."""
+    """Return what the span to `end_at` came to: whole intervals from the first cycle on."""
     end_at = interval_start(end_at, int(INTERVAL.total_seconds()))
     ids = [home.id for home in homes]
-    sums = store.sums(ids, [START_AT, end_at])
     cycles = store.cycles(START_AT, end_at + INTERVAL, limit=MANY)
-    expected = round((end_at - START_AT) / INTERVAL)
+    begin_at = cycles[0].at if cycles else START_AT
+    sums = store.sums(ids, [begin_at, end_at])
+    expected = round((end_at - begin_at) / INTERVAL)
     setpoints = [
         one for site_id in ids for one in store.setpoints(site_id, START_AT, end_at + INTERVAL, limit=MANY)
     ]
     stored_kwh = sum(CAPACITY_KWH * (float(told["stored_frac"]) - START_FRAC) for told in truth.values())
     return KeyFigures(
         homes=len(ids),
-        span_h=(end_at - START_AT) / timedelta(hours=1),
+        span_h=(end_at - begin_at) / timedelta(hours=1),
         import_kwh=sum(one.import_kwh or 0.0 for one in sums),
         import_truth_kwh=sum(float(told["import_kwh"]) for told in truth.values()),
         export_kwh=sum(one.export_kwh or 0.0 for one in sums),

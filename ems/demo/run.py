@@ -25,7 +25,7 @@ from ems.demo.street import START_AT, Home, history_csv, recording, site_file, s
 from ems.errors import EmsError
 from ems.store import Store
 
-HEAD_START_S = 4.0
+HEAD_START_S = 8.0
 """Wall time between starting the field and the replay's first instant, for imports and sockets [s]."""
 START_TIMEOUT_S = 90.0
 Found = TypeVar("Found")

@@ -22,7 +22,7 @@ WITH_VEHICLE = (3, 8)
 WITH_PLAIN_METER = (2, 6)
 """Homes whose meter speaks no SunSpec and is read through a device file."""
 
-IMPORT_LIMIT_KW = 10.0
+IMPORT_LIMIT_KW = 13.8
 EXPORT_LIMIT_KW = 5.0
 INVERTER_KW = 5.0
 CAPACITY_KWH = 6.4
@@ -32,8 +32,12 @@ START_FRAC = 0.5
 CURRENCY = "USD"
 EFFICIENCY = 0.95
 CONVERSION = 0.97
-VEHICLE_KW = 3.68
-"""16 A on one phase of 230 V."""
+CHARGER_KW = 11.04
+"""16 A on three phases of 230 V."""
+CHARGER_MIN_KW = 4.14
+"""6 A on three phases of 230 V: the least a vehicle charges at."""
+VEHICLE_KW = 7.4
+"""Most the vehicles themselves draw."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +94,7 @@ def home_spec(home: Home, recorded: Recording, sessions: Mapping[str, Sequence[S
             stored_frac=START_FRAC,
         ),
         inverter=InverterSpec(ac_limit_kw=INVERTER_KW, conversion_eff_frac=CONVERSION),
-        charger=ChargerSpec(max_kw=VEHICLE_KW, phases=1, fallback_current_a=16.0) if home.vehicle else None,
+        charger=ChargerSpec(max_kw=CHARGER_KW, phases=3, fallback_current_a=16.0) if home.vehicle else None,
         sessions=tuple(sessions.get(home.recorded_as, ())) if home.vehicle else (),
         meter="eastron-sdm630" if home.plain_meter else "sunspec",
         import_limit_kw=IMPORT_LIMIT_KW,
@@ -216,4 +220,4 @@ _ASSETS = f"""
         charge_eff_frac: {EFFICIENCY}
         discharge_eff_frac: {EFFICIENCY}"""
 _VEHICLE = f"""
-      - {{kind: vehicle, name: car, device: charger, charge_limit_kw: {VEHICLE_KW}, charge_min_kw: 1.38, wished_kwh: 12}}"""
+      - {{kind: vehicle, name: car, device: charger, charge_limit_kw: {VEHICLE_KW}, charge_min_kw: {CHARGER_MIN_KW}, wished_kwh: 12}}"""
