@@ -10,6 +10,7 @@ from forecasting.chart import backtest_svg, write_backtest_svg
 from forecasting.errors import BrokenSeries, ForecastingError, NotFitted, UnsafeModel, WeatherUnavailable
 from forecasting.load import LoadForecaster
 from forecasting.metrics import Scores
+from forecasting.price import PriceForecaster
 from forecasting.solar import SolarForecaster
 from forecasting.types import (
     DEFAULT_LEVELS,
@@ -40,6 +41,7 @@ __all__ = [
     "LoadForecaster",
     "ModelReport",
     "NotFitted",
+    "PriceForecaster",
     "Quality",
     "Scores",
     "SiteContext",

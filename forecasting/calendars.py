@@ -76,7 +76,7 @@ def day_matrix(values: FloatArray, grid: LocalGrid) -> tuple[FloatArray, int]:
         flat[:, cell[0] : cell[0] + count] = values
         return flat.reshape(sites, n_days, n), first
     flat[:, cell] = values
-    again = np.flatnonzero(np.diff(cell) < 0)
+    again = np.flatnonzero(np.diff(cell) <= 0)
     if len(again):
         repeated, copies = np.unique(cell, return_counts=True)
         for target in repeated[copies > 1]:

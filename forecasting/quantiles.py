@@ -20,7 +20,7 @@ def gap_mean(samples: FloatArray, axis: int | tuple[int, ...]) -> FloatArray:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def gap_quantiles(samples: FloatArray, levels: Sequence[float]) -> FloatArray:
+def gap_quantiles(samples: FloatArray, levels: Sequence[float] | FloatArray) -> FloatArray:
     """Quantiles along the last axis over what is known, linear between order statistics.
 
     Parameters
