@@ -9,7 +9,7 @@ from typing import Any
 from api.dashboard.words import N_, SMALL_KW, Words
 from ems.access import Principal
 from ems.feedback import Edge, IntervalAccount
-from ems.plan import Plan, PlanSource, Reason
+from ems.plan import Action, Plan, PlanSource, Reason
 from ems.queries import (
     Control,
     Course,
@@ -27,6 +27,8 @@ from ems.site import Site
 
 BEHIND, AHEAD = timedelta(hours=12), timedelta(hours=24)
 """What a chart shows of past and future."""
+FULL_FRAC, EMPTY_FRAC = 0.97, 0.02
+"""From this level a resting battery counts as full; within this of its reserve, as empty."""
 COMING_UP = 4
 """Changes of course told ahead."""
 
@@ -121,8 +123,10 @@ class HomeView(PresentView):
         """Why each asset does what it does now."""
         if self.plan is None or self.control.pause is not None:
             return ()
-        names = [asset.name for asset in (*self.site.batteries, *self.site.vehicles)]
-        found = (self.plan.reason_at(name, self.words.now_at) for name in names)
+        found = [
+            reason_now(self.plan, self.site, asset.name, self.words.now_at) for asset in self.site.batteries
+        ]
+        found += [self.plan.reason_at(asset.name, self.words.now_at) for asset in self.site.vehicles]
         return tuple(self._told(reason) for reason in found if reason is not None)
 
     @property
@@ -136,6 +140,29 @@ class HomeView(PresentView):
 
     def _told(self, reason: Reason) -> Told:
         return told(reason, self.plan, self.site, self.words)
+
+
+def reason_now(plan: Plan, site: Site, name: str, at: datetime) -> Reason | None:
+    """Return why a battery does what it does at `at`.
+
+    A plan tells changes of course and not their ends, so the last one told is believed only while the battery still
+    does that; after it, a resting battery is full, empty, or has nothing to gain.
+    """
+    battery, index, reason = plan.batteries.get(name), plan.index_at(at), plan.reason_at(name, at)
+    if battery is None or index is None or (reason is not None and reason.code == "rule"):
+        return reason
+    charging, giving = battery.charge_kw[index] > SMALL_KW, battery.discharge_kw[index] > SMALL_KW
+    doing = Action.CHARGE if charging else Action.DISCHARGE if giving else Action.HOLD
+    if reason is not None and reason.action is doing:
+        return reason
+    asset = next(found for found in site.batteries if found.name == name)
+    level_frac = float(battery.stored_kwh[index]) / asset.capacity_kwh
+    code = {Action.CHARGE: "store_for_later", Action.DISCHARGE: "serve_load", Action.HOLD: "no_gain"}[doing]
+    if doing is Action.HOLD and level_frac > FULL_FRAC:
+        code = "full"
+    if doing is Action.HOLD and level_frac < asset.reserve_frac + EMPTY_FRAC:
+        code = "empty"
+    return Reason(asset=name, start_at=at, action=doing, code=code)
 
 
 def told(reason: Reason, plan: Plan | None, site: Site, words: Words) -> Told:

@@ -54,7 +54,9 @@ BATTERY: Mapping[str, Sentence] = {
         N_("The battery charges so that it is ready in time."),
         N_("The battery charges so that it is ready by %(time)s."),
     ),
-    "negative_price": Sentence(N_("Selling would cost money right now, so solar power stays at home.")),
+    "negative_price": Sentence(
+        N_("The power price is below zero right now: taking power pays, giving it does not.")
+    ),
     "export_limit": Sentence(
         N_("The grid cannot take all of your solar power right now, so a part is held back.")
     ),
