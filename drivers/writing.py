@@ -179,16 +179,22 @@ class Writer:
 
     def _in_range(self, control: Control, asked_kw: float) -> tuple[float, str | None]:
         """Setpoint inside the control's and the device's present limits, and the limit that cut it."""
-        lows = [] if control.min_kw is None else [(control.min_kw, f"at least {control.min_kw:g} kW")]
-        highs = [] if control.max_kw is None else [(control.max_kw, f"at most {control.max_kw:g} kW")]
+        lows: list[tuple[float, str]] = []
+        highs: list[tuple[float, str]] = []
         if control.min_from is not None and (bound := self._now_kw(control.min_from)) is not None:
             lows.append((-bound, f"{control.min_from} {bound:g} kW"))
         if control.max_from is not None and (bound := self._now_kw(control.max_from)) is not None:
             highs.append((bound, f"{control.max_from} {bound:g} kW"))
-        if lows and asked_kw < max(lows)[0]:
-            return max(lows)
-        if highs and asked_kw > min(highs)[0]:
-            return min(highs)
+        if control.min_kw is not None:
+            lows.append((control.min_kw, f"at least {control.min_kw:g} kW"))
+        if control.max_kw is not None:
+            highs.append((control.max_kw, f"at most {control.max_kw:g} kW"))
+        low = max(lows, key=lambda pair: pair[0], default=None)
+        high = min(highs, key=lambda pair: pair[0], default=None)
+        if low is not None and asked_kw < low[0]:
+            return low
+        if high is not None and asked_kw > high[0]:
+            return high
         if 0.0 < asked_kw < control.pause_below_kw:
             return 0.0, f"pauses below {control.pause_below_kw:g} kW"
         return asked_kw, None

@@ -105,7 +105,7 @@ async def test_another_device_is_not_taken_for_this_one(path, links, on_air):
     image = FileImage(spec)
     test = spec.identity[0]
     wrong = b"\x00" * (1 if test.table.is_bits else 2 * test.size)
-    if test.one_of and 0 in test.one_of or test.between is not None and test.between[0] <= 0:
+    if (test.one_of and 0 in test.one_of) or (test.between is not None and test.between[0] <= 0):
         wrong = b"\xff" * len(wrong)
     image.image.store(test.table, test.address, wrong)
     async with on_air(image.image, unit=spec.link.unit) as (endpoint, _):
