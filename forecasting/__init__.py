@@ -7,7 +7,7 @@
 from forecasting.backtest import BacktestReport, LeadScores, ModelReport, backtest_report
 from forecasting.baseline import SlotMean
 from forecasting.chart import backtest_svg, write_backtest_svg
-from forecasting.errors import BrokenSeries, ForecastingError, NotFitted, UnsafeModel, WeatherUnavailable
+from forecasting.errors import BrokenSeries, ForecastingError, NotFitted, UnsafeModel
 from forecasting.load import LoadForecaster
 from forecasting.metrics import Scores
 from forecasting.price import PriceForecaster
@@ -25,21 +25,25 @@ from forecasting.types import (
     Unit,
     Weather,
 )
+from forecasting.weather import FileWeather, HttpWeather, NoWeather, WeatherProvider, parse_open_meteo
 
 __all__ = [
     "DEFAULT_LEVELS",
     "BacktestReport",
     "BoolArray",
     "BrokenSeries",
+    "FileWeather",
     "FloatArray",
     "Forecast",
     "Forecaster",
     "ForecastingError",
     "History",
     "HouseholdType",
+    "HttpWeather",
     "LeadScores",
     "LoadForecaster",
     "ModelReport",
+    "NoWeather",
     "NotFitted",
     "PriceForecaster",
     "Quality",
@@ -50,8 +54,9 @@ __all__ = [
     "Unit",
     "UnsafeModel",
     "Weather",
-    "WeatherUnavailable",
+    "WeatherProvider",
     "backtest_report",
     "backtest_svg",
+    "parse_open_meteo",
     "write_backtest_svg",
 ]

@@ -3,8 +3,7 @@
 ForecastingError
 ├── BrokenSeries      a series, grid or level that cannot mean anything
 ├── NotFitted         a prediction asked of a model that has not been fitted
-├── UnsafeModel       a stored model that is damaged or of another format
-└── WeatherUnavailable  the weather provider gave nothing usable; callers treat it as a state
+└── UnsafeModel       a stored model that is damaged or of another format
 """
 
 
@@ -22,7 +21,3 @@ class NotFitted(ForecastingError, RuntimeError):
 
 class UnsafeModel(ForecastingError, ValueError):
     """A stored model is damaged, of another kind, or of a newer format."""
-
-
-class WeatherUnavailable(ForecastingError):
-    """The provider gave nothing usable; the message says what it gave instead."""
