@@ -16,7 +16,7 @@ from drivers.protocols import Capability, Clock, DeviceReading, Receipt, Trouble
 from drivers.quantities import capabilities_of
 from drivers.reading import Reader, quantities_of
 from drivers.sunspec.learning import learn as learn_sunspec
-from drivers.writing import Writer
+from drivers.writing import PlannedWrite, Writer
 
 SUNSPEC: Final = "sunspec"
 _CONTROL_CAPABILITIES: Final = {
@@ -192,6 +192,11 @@ class Device:
     async def release(self) -> Receipt:
         """Give the device back to its own safe mode."""
         return await self._release(tuple(_CONTROL_CAPABILITIES))
+
+    def preview(self, control: str, asked_kw: float, *, valid_s: float) -> tuple[PlannedWrite, ...]:
+        """What a setpoint would send, without sending it; empty when the device has no such control."""
+        found = self._reader.map.controls.get(control) if self._reader is not None else None
+        return () if found is None else self._writer.preview(found, asked_kw, valid_s)
 
     async def _write(self, control: str, asked_kw: float, valid_s: float) -> Receipt:
         if self.read_only:

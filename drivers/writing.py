@@ -101,6 +101,24 @@ class _Held:
         return [w for w in self.words if not w.is_timer] == [w for w in words if not w.is_timer]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedWrite:
+    """One write request a setpoint would cause."""
+
+    control: str
+    """Control name."""
+    setpoint_kw: float
+    """What was asked [kW, our sign]."""
+    table: Table
+    """Where."""
+    address: int
+    """First address, 0-based."""
+    registers: tuple[str, ...]
+    """What is written, in order."""
+    words: bytes
+    """As sent."""
+
+
 class _BudgetSpentError(Exception):
     """A register was written as often as its memory bears today."""
 
@@ -149,6 +167,25 @@ class Writer:
         """A counted refusal."""
         self.counters.refusals += 1
         return self._refused(control, asked, rule, reason)
+
+    def preview(self, control: Control, asked_kw: float, valid_s: float) -> tuple[PlannedWrite, ...]:
+        """What a setpoint would send; nothing is sent."""
+        order = self._order(control, asked_kw, valid_s)
+        return (
+            ()
+            if isinstance(order, Refused)
+            else tuple(
+                PlannedWrite(
+                    control=control.name,
+                    setpoint_kw=asked_kw,
+                    table=request.words[0].register.table,
+                    address=request.words[0].register.address,
+                    registers=tuple(word.register.name for word in request.words),
+                    words=b"".join(word.data for word in request.words),
+                )
+                for request in order.requests
+            )
+        )
 
     def _order(self, control: Control, asked_kw: float, valid_s: float) -> _Order | Refused:
         """A setpoint inside all limits, encoded; or why not."""
