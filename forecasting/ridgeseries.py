@@ -16,7 +16,7 @@ from forecasting.dayahead import MEMORY, Calendar, Covariates, fit_days, predict
 from forecasting.errors import NotFitted
 from forecasting.quantiles import gap_mean
 from forecasting.slotmodel import SlotModel
-from forecasting.types import FloatArray, History, Weather
+from forecasting.types import FloatArray, History, Weather, first_start
 
 _HEATING_BELOW_DEGC = 15.0
 _COOLING_ABOVE_DEGC = 22.0
@@ -67,7 +67,8 @@ class RidgeSeries:
         z = np.arcsinh(known.usable / self.scale_[:, None])
         extra = None
         if self.warm_:
-            count = len(known) + horizon + int((issued_at - known.end_at) // known.step) + 1
+            start_at = first_start(known, issued_at)
+            count = int((start_at - known.start_at) // known.step) + horizon
             extra = _degrees(weather, known.start_at, known.step, count) or _no_degrees(count)
         paths = predict_days(
             self.model_, z, known, self.calendar, issued_at=issued_at, horizon=horizon, extra=extra

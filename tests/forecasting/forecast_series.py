@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from forecasting import FloatArray, History, SiteContext
-from forecasting.calendars import local_grid
+from forecasting.calendars import is_rest_day, local_grid
 from forecasting.clearsky import clear_sky, default_mix
 
 SEOUL = SiteContext(time_zone="Asia/Seoul", country="KR", latitude=37.55, longitude=126.99, nameplate_kw=5.0)
@@ -30,20 +30,26 @@ def home_load(
     at_home_from_day: int | None = None,
     seed: int = 1,
 ) -> History:
-    """Evening peak every day, a midday bump on rest days, log-normal noise; optionally home office later."""
+    """Evening peak, midday bump on rest days, a mood that lasts days, noise; optionally home office later."""
     rng = np.random.default_rng(seed)
     start_at = midnight(context, *start)
     step = timedelta(minutes=step_min)
     count = days * 1440 // step_min
     grid = local_grid(start_at, step, count, context.time_zone)
     hour = grid.slot * 24.0 / grid.steps_per_day
-    rest = (grid.day + 6) % 7 >= 5
+    rest = is_rest_day(grid.day, context.country)
     level = 0.3 + 1.5 * np.exp(-0.5 * ((hour - 19.5) / 2.0) ** 2)
     at_home = rest.copy()
     if at_home_from_day is not None:
         at_home |= np.arange(count) >= at_home_from_day * 1440 // step_min
     level = level + 1.2 * at_home * np.exp(-0.5 * ((hour - 12.5) / 3.0) ** 2)
-    rows = [level * np.exp(0.3 * rng.standard_normal(count) - 0.045) for _ in range(sites or 1)]
+    n = grid.steps_per_day
+    rows = []
+    for _ in range(sites or 1):
+        mood = np.zeros(days)
+        for day in range(1, days):
+            mood[day] = 0.8 * mood[day - 1] + 0.12 * rng.standard_normal()
+        rows.append(level * np.exp(np.repeat(mood, n) + 0.25 * rng.standard_normal(count)))
     return History(start_at=start_at, step=step, values=np.stack(rows) if sites else rows[0])
 
 
