@@ -222,7 +222,7 @@ class _Solve:
     def _counted(self, solver: Solver, *, whole: bool) -> Answer:
         scale = self.problem.price_scale
         gap = self.problem.money_gap
-        solver.limit(seconds=self._left(), gap=0.01 if gap is None else gap / scale)
+        solver.limit(seconds=self._left(), gap=0.03 if gap is None else gap / scale)
         answer = solver.run(whole=whole)
         self.runs += 1
         self.solver_seconds += answer.seconds

@@ -124,6 +124,7 @@ class WarmDispatch:
             remaining_h=remaining_h,
         )
         self._change(problem)
+        self._solver.limit(seconds=self.problem.time_limit_s, gap=0.0)
         answer = self._solver.run()
         seconds = answer.seconds
         if answer.outcome is Outcome.OPTIMAL:
@@ -133,9 +134,12 @@ class WarmDispatch:
                 self._adopt(problem, template_of(shape)[0], np.empty(0, dtype=np.int64), np.empty(0))
                 answer = self._solver.run()
                 torn = self._torn(problem, answer)
-            if torn:
-                answer, more = self._decide(torn, answer)
+            decided: list[Family] = []
+            while torn and len(decided) < _MOST_BRANCHES:
+                decided += [family for family in torn if family not in decided]
+                answer, more = self._decide(decided, answer)
                 seconds += more
+                torn = [family for family in self._torn(problem, answer) if family not in decided]
         return self._read(problem, answer, seconds)
 
     def _change(self, problem: DispatchProblem) -> None:
@@ -162,7 +166,7 @@ class WarmDispatch:
         families = [family for family, mask in broken.items() if mask[0]]
         if self._template.shape.discrete:
             families = [family for family in families if family in self._now]
-        return families[:_MOST_BRANCHES]
+        return families
 
     def _decide(self, torn: list[Family], answer: Answer) -> tuple[Answer, float]:
         """Try every combination of directions in the first interval; the cheapest wins, the first of equals."""

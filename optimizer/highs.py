@@ -16,6 +16,8 @@ from optimizer.template import Template, Vectors
 Basis = Any
 """A HiGHS basis: opaque outside this module."""
 
+_NONE_INTEGRAL = np.empty(0, dtype=np.int32)
+
 _STATUS = {
     highspy.HighsModelStatus.kOptimal: Outcome.OPTIMAL,
     highspy.HighsModelStatus.kInfeasible: Outcome.INFEASIBLE,
@@ -60,11 +62,15 @@ class Solver:
             ("random_seed", 0),
             ("mip_rel_gap", 0.0),
             ("dual_feasibility_tolerance", 1e-9),
-            ("primal_feasibility_tolerance", 1e-9),
-            ("mip_feasibility_tolerance", 1e-9),
+            # On dispatch problems of a few hundred binaries these cost more than they find (see README).
+            ("mip_heuristic_run_rins", False),
+            ("mip_heuristic_run_rens", False),
+            ("mip_heuristic_run_root_reduced_cost", False),
+            ("mip_allow_restart", False),
         ):
             self._set(option, value)
         self._presolve = ""
+        self._tolerance = 0.0
         self.use_presolve(False)
 
     def _set(self, option: str, value: object) -> None:
@@ -82,8 +88,9 @@ class Solver:
     def load(self, template: Template, vectors: Vectors, integral: IntArray | None = None) -> None:
         """Hand over one problem; `integral` names the columns that must be whole numbers."""
         n, m = template.column_count, template.row_count
-        kinds = np.zeros(n, dtype=np.int32)
+        kinds = _NONE_INTEGRAL
         if integral is not None:
+            kinds = np.zeros(n, dtype=np.int32)
             kinds[integral] = 1
         status = self._highs.passModel(
             n,
@@ -164,10 +171,18 @@ class Solver:
     def run(self, *, whole: bool = False) -> Answer:
         """Solve what is loaded; `whole` for mixed-integer problems."""
         highs = self._highs
+        tolerance = 1e-7 if whole else 1e-9
+        if tolerance != self._tolerance:
+            self._set("primal_feasibility_tolerance", tolerance)
+            self._tolerance = tolerance
         began = time.perf_counter()
         highs.run()
-        seconds = time.perf_counter() - began
         word = highs.getModelStatus()
+        if not whole and word not in _STATUS:
+            highs.clearSolver()  # a warm start can leave a dual infeasibility just above the tolerance
+            highs.run()
+            word = highs.getModelStatus()
+        seconds = time.perf_counter() - began
         outcome = _STATUS.get(word, Outcome.FAILED)
         empty = np.empty(0)
         solution = highs.getSolution()

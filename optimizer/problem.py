@@ -268,7 +268,7 @@ class DispatchProblem:
     change_costs: tuple[ChangeCost, ...] = ()
     """Costs of leaving the previous plan."""
     money_gap: float | None = None
-    """Absolute gap at which a mixed-integer solve may stop [currency]; None: 1e-3 kWh at the price scale."""
+    """Absolute gap at which a mixed-integer solve may stop [currency]; None: 0.03 kWh at the price scale, about 1 cent."""
     time_limit_s: float = 10.0
     """Time box of one solve [s]."""
 

@@ -158,6 +158,6 @@ def add_least_power(site: SiteModel, key: str, power: Vector, most: Vector) -> N
 
 
 def weak_power(power: FloatArray, least: Series) -> BoolArray:
-    """Where a power is neither 0 nor at least the least."""
-    weak: BoolArray = (power > EXCLUSIVE_KW) & (power < np.asarray(least) - EXCLUSIVE_KW)
-    return weak
+    """Everywhere, if a power is anywhere neither 0 nor at least the least: mending one interval breaks the next."""
+    weak = (power > EXCLUSIVE_KW) & (power < np.asarray(least) - EXCLUSIVE_KW)
+    return np.full(power.shape, bool(weak.any()))

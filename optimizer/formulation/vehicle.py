@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optimizer.arrays import BoolArray, Check, FloatArray, Series, freeze
-from optimizer.formulation.builder import EXCLUSIVE_KW, Expr, SiteModel, Values, Vector
+from optimizer.formulation.builder import EXCLUSIVE_KW, Expr, SiteModel, Values, Vector, weak_power
 from optimizer.formulation.site import ramp, slope_of
 from optimizer.ladder import LADDER
 from optimizer.problem import Asset, DispatchProblem
@@ -164,8 +164,7 @@ class Vehicle(Asset):
         """Where it charges below its least power, or both ways at once."""
         charge, discharge = values.column("charge"), values.column("discharge")
         least = self.present_frac(problem) * np.minimum(self.min_charge_kw, self.charge_limit_kw)
-        weak = (charge > EXCLUSIVE_KW) & (charge < least - EXCLUSIVE_KW)
-        return {"charging": weak | (np.minimum(charge, discharge) > EXCLUSIVE_KW)}
+        return {"charging": weak_power(charge, least) | (np.minimum(charge, discharge) > EXCLUSIVE_KW)}
 
     def read(self, problem: DispatchProblem, values: Values) -> VehicleSchedule:
         """Charge, discharge, stored energy and its value."""
