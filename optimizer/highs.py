@@ -16,8 +16,6 @@ from optimizer.template import Template, Vectors
 Basis = Any
 """A HiGHS basis: opaque outside this module."""
 
-_NONE_INTEGRAL = np.empty(0, dtype=np.int32)
-
 _STATUS = {
     highspy.HighsModelStatus.kOptimal: Outcome.OPTIMAL,
     highspy.HighsModelStatus.kInfeasible: Outcome.INFEASIBLE,
@@ -88,9 +86,8 @@ class Solver:
     def load(self, template: Template, vectors: Vectors, integral: IntArray | None = None) -> None:
         """Hand over one problem; `integral` names the columns that must be whole numbers."""
         n, m = template.column_count, template.row_count
-        kinds = _NONE_INTEGRAL
+        kinds = np.zeros(n, dtype=np.int32)
         if integral is not None:
-            kinds = np.zeros(n, dtype=np.int32)
             kinds[integral] = 1
         status = self._highs.passModel(
             n,
