@@ -14,6 +14,8 @@ from forecasting.quantiles import GRID
 from forecasting.types import FloatArray, History, Quality, Weather
 
 VALIDATION_DAYS = 14
+REVALIDATE_AFTER = timedelta(days=7)
+_TAIL = timedelta(days=60)
 _MARGIN_FRAC = 0.05
 
 
@@ -27,6 +29,8 @@ class Choice:
     """Mean pinball loss over the validation days, unit of the series, shape (candidates, S); nan unmeasured."""
     known_days: FloatArray
     """Days' worth of usable readings, shape (S,)."""
+    measured_at: datetime | None = None
+    """Up to when the readings behind `pinball` reached; None: never measured."""
 
 
 def choose(
@@ -41,16 +45,26 @@ def choose(
 
     Candidates are listed from simplest to best expected. With enough history each is fitted on all but the
     last two weeks, predicts those day by day, and the lowest pinball loss wins; the incumbent keeps its place
-    unless beaten by more than 5 %, so that a site does not flap. With less history the last candidate whose
-    `min_days` are there is taken.
+    unless beaten by more than 5 %, so that a site does not flap. The contest is held once a week, however
+    often models are fitted. With less history the last candidate whose `min_days` are there is taken.
     """
     known = np.isfinite(history.usable).sum(axis=1) / history.steps_per_day
     eligible = np.stack([known >= candidate.min_days for candidate in candidates])
     eligible[0] = True
     pinball = np.full((len(candidates), history.n_sites), np.nan)
     longest = max(candidate.min_days for candidate in candidates)
-    if len(history) // history.steps_per_day >= longest + VALIDATION_DAYS:
+    measured_at = None
+    if incumbent is not None and len(incumbent.chosen) != history.n_sites:
+        incumbent = None
+    if (
+        incumbent is not None
+        and incumbent.measured_at is not None
+        and timedelta(0) <= history.end_at - incumbent.measured_at < REVALIDATE_AFTER
+    ):
+        pinball, measured_at = incumbent.pinball, incumbent.measured_at
+    elif len(history) // history.steps_per_day >= longest + VALIDATION_DAYS:
         pinball = _validate(candidates, history, zone, weather)
+        measured_at = history.end_at
     for index, candidate in enumerate(candidates):
         if not eligible[index].any():
             continue
@@ -63,7 +77,7 @@ def choose(
     chosen = np.zeros(history.n_sites, dtype=np.int64)
     for index in range(1, len(candidates)):
         chosen = np.where(eligible[index], index, chosen)
-    if incumbent is not None and len(incumbent.chosen) == history.n_sites:
+    if incumbent is not None:
         usable = np.take_along_axis(eligible, incumbent.chosen[None], axis=0)[0]
         measured = np.isfinite(pinball).all(axis=0)
         chosen = np.where(usable & measured, incumbent.chosen, chosen)
@@ -72,7 +86,7 @@ def choose(
     best = score.argmin(axis=0)
     better = score.min(axis=0) < (1.0 - _MARGIN_FRAC) * own
     chosen = np.where(better & np.isfinite(own), best, chosen)
-    return Choice(chosen=chosen, pinball=pinball, known_days=known)
+    return Choice(chosen=chosen, pinball=pinball, known_days=known, measured_at=measured_at)
 
 
 def predict_chosen(
@@ -137,16 +151,17 @@ def _validate(
     loss = np.zeros((len(candidates), history.n_sites))
     count = np.zeros((len(candidates), history.n_sites))
     for index, candidate in enumerate(candidates):
-        candidate.fit(head, weather=weather)
-        for midnight in midnights:
-            issued_at = history.start_at + int(midnight) * history.step
-            paths = candidate.predict_grid(issued_at, n, history.until(issued_at, last=_TAIL), weather)
-            error = truth[:, midnight : midnight + n, None] - paths.values
-            each = np.maximum(GRID * error, (GRID - 1.0) * error).mean(axis=2)
-            known = np.isfinite(each)
-            loss[index] += np.where(known, each, 0.0).sum(axis=1)
-            count[index] += known.sum(axis=1)
+        try:
+            candidate.fit(head, weather=weather)
+            for midnight in midnights:
+                issued_at = history.start_at + int(midnight) * history.step
+                recent = history.until(issued_at, last=_TAIL)
+                paths = candidate.predict_grid(issued_at, n, recent, weather)
+                error = truth[:, midnight : midnight + n, None] - paths.values
+                each = np.maximum(GRID * error, (GRID - 1.0) * error).mean(axis=2)
+                known = np.isfinite(each)
+                loss[index] += np.where(known, each, 0.0).sum(axis=1)
+                count[index] += known.sum(axis=1)
+        except (ArithmeticError, ValueError, np.linalg.LinAlgError):
+            count[index] = 0.0
     return np.where(count > 0, loss / np.maximum(count, 1), np.nan)
-
-
-_TAIL = timedelta(days=60)

@@ -5,8 +5,6 @@ from datetime import date, timedelta
 
 import numpy as np
 import pytest
-from forecast_series import PARIS, SEOUL, home_load, midnight
-
 from forecasting import (
     BrokenSeries,
     Forecast,
@@ -19,6 +17,8 @@ from forecasting import (
     Weather,
 )
 from forecasting.calendars import local_grid
+
+from forecast_series import PARIS, SEOUL, home_load, midnight
 
 
 def day_ahead_mae(model: LoadForecaster | SlotMean, history: History, first_day: int, days: int) -> float:
