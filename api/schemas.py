@@ -429,7 +429,9 @@ class DayOut(Wire):
     cost: float | None
     """Paid, in `currency`; income is negative."""
     saving: float | None
-    """Saved against idle storage, in `currency`."""
+    """Saved against idle storage, in `currency`; energy still in the store is not in it."""
+    stored_gain_kwh: float | None
+    """Change of the energy in the batteries over the day so far [kWh]."""
     co2_kg: float | None
     """Emissions of the imported energy [kg]."""
 
@@ -777,6 +779,7 @@ def day_out(day: Day) -> DayOut:
         vehicle_kwh=day.vehicle_kwh,
         cost=day.cost,
         saving=day.saving,
+        stored_gain_kwh=day.stored_gain_kwh,
         co2_kg=day.co2_kg,
     )
 

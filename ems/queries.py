@@ -121,6 +121,8 @@ class Day:
     """Paid, in the site's currency; income is negative."""
     saving: float | None
     """Saved against idle storage, in the site's currency."""
+    stored_gain_kwh: float | None
+    """Change of the energy in the batteries over the day so far [kWh]; None when unknown."""
     co2_kg: float | None
     """Emissions of the imported energy [kg]; None when the site names no factor."""
 
@@ -364,11 +366,8 @@ class Queries:
         begun = [(start, end) for start, end in spans if start <= now]
         if not begun:
             return ()
-        accounts = self._store.accounts(site.id, begun[0][0], begun[-1][1])
-        return tuple(
-            _day(site, [a for a in accounts if start <= a.start_at < end], start, end, now=now, step=step)
-            for start, end in begun
-        )
+        accounts = self._store.accounts(site.id, begun[0][0] - step, begun[-1][1])
+        return tuple(_day(site, accounts, start, end, now=now, step=step) for start, end in begun)
 
     def today(self, site: Site) -> date:
         """Return the local calendar day of a site."""
@@ -580,6 +579,9 @@ def _day(
     now: datetime,
     step: timedelta,
 ) -> Day:
+    levels_kwh = [a.measured.stored_kwh for a in accounts if start - step <= a.start_at < end]
+    known_kwh = [level for level in levels_kwh if level is not None]
+    accounts = [account for account in accounts if start <= account.start_at < end]
     priced = [account for account in accounts if account.saving is not None]
     import_kwh = _sum([account.measured.import_kwh for account in accounts])
     return Day(
@@ -596,6 +598,7 @@ def _day(
         vehicle_kwh=_sum([account.measured.vehicle_kwh for account in accounts]) if site.vehicles else None,
         cost=_sum([account.cost for account in accounts]),
         saving=_sum([account.saving for account in priced]),
+        stored_gain_kwh=known_kwh[-1] - known_kwh[0] if known_kwh and site.batteries else None,
         co2_kg=None if import_kwh is None or site.co2_kg_per_kwh == 0 else import_kwh * site.co2_kg_per_kwh,
     )
 

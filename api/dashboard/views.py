@@ -109,14 +109,44 @@ class HomeView(PresentView):
     """The day before."""
 
     @property
+    def kept_value(self) -> float | None:
+        """What the energy gained in the batteries today will bring by the plan, in the site's currency."""
+        index = None if self.plan is None else self.plan.index_at(self.words.now_at)
+        if (
+            self.plan is None
+            or index is None
+            or self.today.stored_gain_kwh is None
+            or not self.plan.batteries
+        ):
+            return None
+        values = [float(battery.value_per_kwh[index]) for battery in self.plan.batteries.values()]
+        return self.today.stored_gain_kwh * sum(values) / len(values)
+
+    @property
     def number(self) -> tuple[str, str]:
-        """The one number and what it is."""
+        """The one number and what it is: saved, with what is still in the battery."""
         say, saving = self.words.say, self.today.saving
         if saving is None:
             return "–", say(N_("Today's saving is not known yet"))
-        if saving < 0 and self.words.money(saving) != self.words.money(0.0):
-            return self.words.money(-saving), say(N_("more spent so far today than without the battery"))
-        return self.words.money(saving), say(N_("saved today"))
+        whole = saving + (self.kept_value or 0.0)
+        if whole < 0 and self.words.money(whole) != self.words.money(0.0):
+            return self.words.money(-whole), say(N_("more spent so far today than without the battery"))
+        return self.words.money(whole), say(N_("saved today"))
+
+    @property
+    def number_note(self) -> str | None:
+        """How much of the number is not money yet; None when none is."""
+        kept = self.kept_value
+        if self.today.saving is None or kept is None or self.words.money(abs(kept)) == self.words.money(0.0):
+            return None
+        if kept > 0:
+            return self.words.say(
+                N_("Of this, %(amount)s is energy still in the battery."), amount=self.words.money(kept)
+            )
+        return self.words.say(
+            N_("%(amount)s is taken off for energy used from yesterday's battery."),
+            amount=self.words.money(-kept),
+        )
 
     @property
     def why_now(self) -> tuple[Told, ...]:

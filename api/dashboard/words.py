@@ -221,7 +221,9 @@ class Words:
                 share=self.share(day.known / day.expected),
             )
         if day.estimated:
-            return self.say(N_("%(share)s of it is estimated."), share=self.share(day.estimated / day.known))
+            return self.say(
+                N_("%(share)s of this is estimated."), share=self.share(day.estimated / day.known)
+            )
         return None
 
     @property

@@ -1,10 +1,13 @@
 """A street of three homes on a real SQLite store, filled with one hand-made cycle; nothing is read or solved."""
 
+import asyncio
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from api.app import create_app
 from api.settings import Settings
 from ems.access import AccessRole, new_key
 from ems.clock import ManualClock, grid_epochs
+from ems.codec import FloatArray
 from ems.cycle import CycleRecord
 from ems.feedback import Edge, IntervalAccount
 from ems.live import Live, LiveState
@@ -252,6 +256,10 @@ def make_live(site: Site, at: datetime = NOW) -> LiveState:
     )  # fmt: skip
 
 
+def make_band(mean_kw: FloatArray, source: str) -> Band:
+    return Band(mean_kw=mean_kw, low_kw=0.8 * mean_kw, high_kw=1.2 * mean_kw, source=source, quality="good")
+
+
 def make_record(sites: Sequence[Site], at: datetime = AT) -> CycleRecord:
     """One cycle that accounts for the last two days at once."""
     starts = [at - index * STEP for index in range(192, 0, -1)]
@@ -264,18 +272,17 @@ def make_record(sites: Sequence[Site], at: datetime = AT) -> CycleRecord:
     ]
     plans = [make_plan(site) for site in sites]
     plans[-1] = make_plan(sites[-1], PlanSource.RULE, "battery state unknown for 45 min")
-    flat = np.full(HORIZON, 0.2)
     outlooks = tuple(
         SiteOutlook(
             site_id=site.id,
-            load=Band(mean_kw=plan.load_kw, low_kw=plan.load_kw - 0.1, high_kw=plan.load_kw + flat, source="ridge", quality="good"),
-            pv={"roof": Band(mean_kw=plan.pv_kw["roof"], low_kw=0.8 * plan.pv_kw["roof"], high_kw=1.1 * plan.pv_kw["roof"], source="clear-sky", quality="good")},
+            load=make_band(plan.load_kw, "ridge"),
+            pv={"roof": make_band(plan.pv_kw["roof"], "clear-sky")},
             buy_per_kwh=plan.marginal_per_kwh,
             sell_per_kwh=np.full(HORIZON, 60.0),
             prices_assumed=0,
         )
         for site, plan in zip(sites, plans, strict=True)
-    )  # fmt: skip
+    )
     return CycleRecord(
         at=at,
         sites=tuple(sites),
@@ -315,12 +322,14 @@ class FakeService:
     metrics: Metrics = field(default_factory=Metrics)
     troubles: tuple[str, ...] = ()
     running: bool = False
+    loop: asyncio.AbstractEventLoop | None = None
 
     def problems(self) -> tuple[str, ...]:
         return self.troubles
 
     async def start(self) -> None:
         self.running = True
+        self.loop = asyncio.get_running_loop()
 
     async def stop(self) -> None:
         self.running = False
@@ -397,3 +406,9 @@ def street_with(tmp_path: Path) -> Iterator[Callable[[Settings], Street]]:
 def client(street: Street) -> Iterator[TestClient]:
     with TestClient(street.app, follow_redirects=False) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def kit() -> ModuleType:
+    """What this module makes, for tests that make their own."""
+    return sys.modules[__name__]

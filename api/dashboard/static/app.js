@@ -54,7 +54,7 @@
   Chart.prototype.panels = function () {
     var c = this.course, figure = this.figure, list = [];
     var kw = function (v) { return v == null ? "–" : v.toFixed(1) + "\u00a0kW"; };
-    var share = function (v) { return v == null ? "–" : Math.round(v * 100) + "\u00a0%"; };
+    var share = function (v) { return v == null ? "–" : Math.round(v * 100) + "%"; };
     var money = function (v) {
       if (v == null) return "–";
       var size = Math.abs(v), digits = size >= 20 ? 0 : size >= 1 ? 2 : 3;
@@ -112,16 +112,16 @@
           dash: line.dash || (planned ? [4, 4] : undefined),
           paths: line.stepped ? uPlot.paths.stepped({ align: 1 }) : undefined,
           points: line.marked && !planned
-            ? { show: true, size: 6, width: 1.5, stroke: colour(line.stroke), fill: colour("sheet"),
+            ? { show: true, size: 5, width: 1, stroke: colour(line.stroke), fill: colour("sheet"),
                 filter: function () { return c.estimated.reduce(function (found, yes, i) { if (yes) found.push(i); return found; }, []); } }
             : { show: false }
         });
       });
     });
-    var soft = colour("soft"), grid = { stroke: colour("line"), width: 1 }, font = "12px system-ui, sans-serif";
+    var soft = colour("soft"), grid = { stroke: colour("line"), width: 1 }, face = getComputedStyle(document.body).fontFamily, font = "12px " + face;
     var zone = function (epoch_s) { return uPlot.tzDate(new Date(epoch_s * 1e3), c.zone); };
     return new uPlot({
-      width: width, height: panel.height + (last ? 26 : 0), series: series, tzDate: zone, padding: [12, 8, 0, 0],
+      width: width, height: panel.height + (last ? 26 : 0), series: series, tzDate: zone, padding: [14, 16, last ? 0 : 8, 0],
       legend: { show: false }, select: { show: false },
       cursor: { sync: { key: key }, drag: { x: false, y: false }, y: false, points: { show: false } },
       scales: {
@@ -137,7 +137,7 @@
         { show: last, stroke: soft, font: font, grid: grid, ticks: { show: false }, size: 26, gap: 4, space: 46,
           incrs: [3, 6, 12, 24].map(function (h) { return h * 3600; }),
           values: function (u, splits) { return splits.map(time); } },
-        { stroke: soft, font: font, grid: grid, ticks: { show: false }, size: 52, gap: 4, space: 34,
+        { stroke: soft, font: font, grid: grid, ticks: { show: false }, size: 40, gap: 4, space: 34,
           splits: panel.ticks ? function () { return panel.ticks; } : undefined,
           values: function (u, splits) { return splits.map(function (v) {
             if (panel.unit === "%") return Math.round(v * 100) + "%";
@@ -155,9 +155,10 @@
           if (x < b.left || x > b.left + b.width) return;
           ctx.save(); ctx.strokeStyle = colour("soft"); ctx.lineWidth = dpr; ctx.beginPath();
           ctx.moveTo(x + .5, b.top); ctx.lineTo(x + .5, b.top + b.height); ctx.stroke();
-          if (panel.unit) {
-            ctx.fillStyle = colour("soft"); ctx.font = 12 * dpr + "px system-ui, sans-serif"; ctx.textBaseline = "top";
-            ctx.textAlign = "left"; ctx.fillText(panel.unit === "kW" ? "kW" : "", b.left + 4 * dpr, b.top - 11 * dpr);
+          if (panel.unit === "kW") {
+            ctx.fillStyle = colour("soft"); ctx.font = 12 * dpr + "px " + face; ctx.textBaseline = "top";
+            ctx.textAlign = "left"; ctx.fillText("kW", 6 * dpr, b.top - 14 * dpr);
+            ctx.textAlign = "center"; ctx.fillText(chart.figure.dataset.now, x, b.top - 14 * dpr);
           }
           ctx.restore();
         }],
