@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
+
 from forecasting import FloatArray, History, SiteContext
 from forecasting.calendars import is_rest_day, local_grid
 from forecasting.clearsky import clear_sky, default_mix

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from forecasting import History, LoadForecaster, NotFitted, SlotMean
-
 from forecast_series import PARIS, SEOUL, home_load, midnight
+
+from forecasting import History, LoadForecaster, NotFitted, SlotMean
 
 
 def test_mean_of_the_last_seven_values_of_each_slot() -> None:

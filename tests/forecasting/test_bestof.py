@@ -4,12 +4,12 @@ from datetime import datetime, timedelta
 from typing import Self
 
 import numpy as np
+from forecast_series import SEOUL, home_load
+
 from forecasting import History, Quality, Weather
 from forecasting.bestof import Choice, choose, predict_chosen
 from forecasting.candidates import GridPaths
 from forecasting.quantiles import GRID
-
-from forecast_series import SEOUL, home_load
 
 
 class Shifted:

@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pytest
+
 from forecasting.calendars import day_matrix, is_holiday, local_grid
 
 H = timedelta(hours=1)

@@ -6,6 +6,8 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+from forecast_series import SEOUL, home_load, plant_power
+
 from forecasting import (
     Forecaster,
     History,
@@ -15,8 +17,6 @@ from forecasting import (
     SolarForecaster,
     Weather,
 )
-
-from forecast_series import SEOUL, home_load, plant_power
 
 
 def shifted_future(history: History, issued_at: object) -> History:

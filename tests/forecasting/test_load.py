@@ -5,6 +5,8 @@ from datetime import date, timedelta
 
 import numpy as np
 import pytest
+from forecast_series import PARIS, SEOUL, home_load, midnight
+
 from forecasting import (
     BrokenSeries,
     Forecast,
@@ -17,8 +19,6 @@ from forecasting import (
     Weather,
 )
 from forecasting.calendars import local_grid
-
-from forecast_series import PARIS, SEOUL, home_load, midnight
 
 
 def day_ahead_mae(model: LoadForecaster | SlotMean, history: History, first_day: int, days: int) -> float:

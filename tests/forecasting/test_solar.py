@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+from forecast_series import PARIS, SEOUL, midnight, plant_power
+
 from forecasting import BrokenSeries, History, Quality, SiteContext, SlotMean, SolarForecaster, Weather
 from forecasting.clearsky import Plane, clear_sky, fit_mix, planes_of
 from forecasting.place import place_of
-
-from forecast_series import PARIS, SEOUL, midnight, plant_power
 
 
 def night(context: SiteContext, made_from: History, horizon: int) -> np.ndarray:

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-import forecasting
 import numpy as np
 import pytest
+
+import forecasting
 from forecasting import BrokenSeries, Forecast, History, Quality, Unit, Weather
 
 T0 = datetime(2025, 3, 1, tzinfo=UTC)

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+
 from forecasting import FileWeather, HttpWeather, NoWeather, Weather, parse_open_meteo
 
 NOW = datetime(2025, 6, 1, 6, 10, tzinfo=UTC)
