@@ -169,7 +169,15 @@ def run(
 @clear_errors
 def check(
     site_file: Annotated[Path | None, typer.Argument(help="Site file.", metavar="SITE.yaml")] = None,
-    probe: Annotated[bool, typer.Option("--probe", help="Ask every device once.")] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Ask every device, prove its data; writes nothing.")
+    ] = False,
+    probe_s: Annotated[
+        float, typer.Option(min=0, max=3600, help="Time between the two readings compared [s].")
+    ] = 30.0,
+    load_step_kw: Annotated[
+        float | None, typer.Option(min=0.1, help="Power of a load you will switch on [kW].")
+    ] = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of site files and end.")
     ] = False,
@@ -191,10 +199,71 @@ def check(
         )
     typer.echo(f"{site_file}: {len(sites)} site{'s' if len(sites) > 1 else ''}, no mistake found")
     if probe:
-        from ems.commissioning import probe_sites
+        from ems.commissioning import LoadStep, probe_sites
 
-        if not probe_sites(sites, typer.echo):
+        step = None if load_step_kw is None else LoadStep(power_kw=load_step_kw, ask=input)
+        if not probe_sites(sites, typer.echo, seconds=probe_s, step=step):
             raise typer.Exit(1)
+
+
+@app.command(epilog="Example: `ems scan 192.168.1.20 --units 1-10`")
+@clear_errors
+def scan(
+    address: Annotated[
+        str, typer.Argument(help="HOST, HOST:PORT or an endpoint such as rtu:///dev/ttyUSB0?baud=9600.")
+    ],
+    units: Annotated[str, typer.Option(help="Modbus units to ask, e.g. 1, 1-10 or 1,100,126.")] = "1-247",
+) -> None:
+    """Find SunSpec and known devices at an address. Reads only."""
+    from ems.commissioning import scan_endpoint
+
+    endpoint = address if "://" in address else f"tcp://{address}"
+    found = scan_endpoint(endpoint, units, typer.echo)
+    typer.echo(f"{endpoint}: {found} unit{'' if found == 1 else 's'} answered")
+    raise typer.Exit(0 if found else 1)
+
+
+@app.command(epilog="Example: `ems forecast deploy/sites/home-sunspec.yaml --data mine.csv --backtest`")
+@clear_errors
+def forecast(
+    site_file: Annotated[Path, typer.Argument(help="Site file.", metavar="SITE.yaml")],
+    data: Annotated[Path, typer.Option(help="CSV of recorded series; first column `at`.")],
+    at: Annotated[
+        str | None, typer.Option("--at", help="Issue it then; at the end of the recording if not given.")
+    ] = None,
+    backtest: Annotated[
+        bool, typer.Option("--backtest", help="Rolling-origin skill instead of one forecast.")
+    ] = False,
+    test_days: Annotated[
+        int | None, typer.Option(min=1, help="Only the last so many days of a backtest.")
+    ] = None,
+    hours: Annotated[float, typer.Option(min=1, max=168, help="How far one forecast reaches [h].")] = 24,
+    chart: Annotated[Path | None, typer.Option(help="Write the backtest's chart to this SVG file.")] = None,
+    site_id: Annotated[str | None, typer.Option("--site", help="Only this site of the file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """One forecast of load and solar power, or how good such forecasts would have been."""
+    from drivers import known_drivers
+    from ems.config import load_sites
+    from ems.forecast_command import backtest_sites, backtest_table, forecast_sites, forecast_table
+    from ems.recorded import read_recording
+
+    sites = chosen(load_sites(site_file, known_drivers=known_drivers()), site_id, site_file)
+    recording = read_recording(data)
+    if backtest:
+        with progress_bar("backtest", 100) as tell:
+            reports = backtest_sites(sites, recording, test_days=test_days, chart=chart, progress=tell)
+        told, table = json_ready([asdict(report) for report in reports]), backtest_table(reports)
+    else:
+        issued_at = None if at is None else instant("--at", at)
+        made = forecast_sites(sites, recording, at=issued_at, hours=hours)
+        told, table = json_ready([asdict(one) for one in made]), forecast_table(made)
+    if as_json:
+        typer.echo(json.dumps(told[0] if len(told) == 1 else told, indent=2))
+        return
+    from rich.console import Console
+
+    Console().print(table)
 
 
 @app.command(
@@ -303,7 +372,7 @@ def bench(
     """Measure the figures this project publishes, as ratios taken in one run."""
     from ems.bench import figures_of
 
-    figures = [asdict(figure) for figure in figures_of(what.value)]
+    figures = figures_of(what.value)
     if as_json:
         typer.echo(json.dumps(json_ready(figures), indent=2))
         return

@@ -393,7 +393,7 @@ def _reason(site: Site, found: SolverReason, solution: DispatchSolution, outlook
     action, code = _WORDS[found.why]
     if found.why is Why.STORED_FOR_LATER and solution.import_kw[found.interval] <= 1e-6:
         code = "store_surplus"
-    if found.why is Why.WISH and isinstance(site.asset(found.asset), VehicleAsset):
+    if isinstance(site.asset(found.asset), VehicleAsset):
         code = "ready_by"
     if found.why is Why.CURTAILED and outlook.sites and solution.bus_price_per_kwh[found.interval] < 0:
         code = "negative_price"
@@ -412,7 +412,6 @@ _WORDS: Mapping[Why, tuple[Action, str]] = {
     Why.USED_FROM_STORE: (Action.DISCHARGE, "serve_load"),
     Why.SOLD_FROM_STORE: (Action.DISCHARGE, "sell_now"),
     Why.KEPT_FOR_LATER: (Action.HOLD, "keep_for_later"),
-    Why.WISH: (Action.CHARGE, "ready_by"),
     Why.CURTAILED: (Action.CURTAIL, "export_limit"),
     Why.RUNS_NOW: (Action.CHARGE, "store_for_later"),
 }

@@ -87,6 +87,8 @@ class DeviceRef:
     """What it does here."""
     read_only: bool = False
     """Never written, whatever else says so."""
+    swap_direction: bool = False
+    """A meter mounted the wrong way round: exchange import and export."""
     rated_kw: PositiveKw | None = None
     """AC rating of an inverter [kW]; a hybrid inverter needs it, as solar and battery share it."""
     conversion_eff_frac: Efficiency = 0.97

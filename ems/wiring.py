@@ -72,6 +72,7 @@ def open_devices(sites: Sequence[Site], links: LinkPool) -> dict[tuple[str, str]
             driver=device.driver,
             links=links,
             read_only=device.read_only,
+            swap_direction=device.swap_direction,
             max_kw=_nameplate_kw(site, name),
         )
         for site in sites

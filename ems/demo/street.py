@@ -220,4 +220,9 @@ _ASSETS = f"""
         charge_eff_frac: {EFFICIENCY}
         discharge_eff_frac: {EFFICIENCY}"""
 _VEHICLE = f"""
-      - {{kind: vehicle, name: car, device: charger, charge_limit_kw: {VEHICLE_KW}, charge_min_kw: {CHARGER_MIN_KW}, wished_kwh: 12}}"""
+      - kind: vehicle
+        name: car
+        device: charger
+        charge_limit_kw: {VEHICLE_KW}
+        charge_min_kw: {CHARGER_MIN_KW}
+        wished_kwh: 12"""

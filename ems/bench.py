@@ -1,0 +1,27 @@
+"""The figures this project publishes, by area. Each package measures itself; the whole loop is measured here."""
+
+from importlib import import_module
+from typing import Any
+
+from ems.errors import EmsError
+
+AREAS = {
+    "dispatch": "optimizer.bench:dispatch_figures",
+    "modbus": "drivers.bench:modbus_figures",
+    "store": "ems.store.bench:store_figures",
+    "control": "ems.control_bench:control_figures",
+}
+"""What `ems bench AREA` calls; loaded only when asked for, as each brings its own test field along."""
+
+
+COLUMNS = ("figure", "value", "unit", "target", "holds", "how")
+
+
+def figures_of(area: str) -> list[dict[str, Any]]:
+    """Measure one area; each row has `COLUMNS`, a value of None was not measured and does not hold."""
+    module, _, function = AREAS[area].partition(":")
+    try:
+        measure = getattr(import_module(module), function)
+    except ModuleNotFoundError as error:
+        raise EmsError(f"bench {area}: {error.name} is not there; this build does not measure it") from error
+    return [{name: getattr(figure, name) for name in COLUMNS} for figure in measure()]
