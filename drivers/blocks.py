@@ -3,7 +3,6 @@
 import struct
 from collections.abc import Iterable, Mapping
 from math import isfinite
-from types import MappingProxyType
 from typing import Final
 
 from drivers.modbus import Link
@@ -29,7 +28,7 @@ _CODES: Final = {
     RegisterType.FLOAT32: "f",
     RegisterType.FLOAT64: "d",
 }
-_TENS: Final[Mapping[float, float]] = MappingProxyType({n: 10.0**n for n in range(-10, 11)})
+_TENS: Final[Mapping[float, float]] = {n: 10.0**n for n in range(-10, 11)}
 """Scale factors a device may use; others are garbage and make the value absent."""
 
 
@@ -45,28 +44,34 @@ class BlockDecoder:
         scales = {r.scale_from for r in block.registers if r.scale_from is not None}
         self._floats: list[tuple[str, int, float]] = []
         self._exact: list[tuple[str, int, tuple[float, ...], float, float]] = []
-        self._scaled: list[tuple[str, int, tuple[float, ...], float, int]] = []
+        scaled: dict[int, list[tuple[str, int, tuple[float, ...], float]]] = {}
         self._slow: list[Register] = [r for r in block.registers if not _is_plain(r) or block.table.is_bits]
         self._slow += overlapped
         for register in fast:
             at, name = slots[register.name], register.name
-            if register.scale_from is not None and register.scale_from in slots:
-                self._scaled.append((name, at, register.absent, register.factor, slots[register.scale_from]))
+            if register.scale_from in slots and register.offset == 0.0:
+                slot = slots[register.scale_from]
+                scaled.setdefault(slot, []).append((name, at, register.absent, register.factor))
             elif register.scale_from is not None:
                 self._slow.append(register)
             elif _CODES[register.type] in "fd":
                 self._floats.append((name, at, register.factor))
             elif name not in scales:
                 self._exact.append((name, at, register.absent, register.factor, register.offset))
-        self._scale_slots = {name: slots[name] for name in scales if name in slots}
+        self._scaled = tuple((slot, tuple(members)) for slot, members in scaled.items())
 
     def decode(self, data: bytes) -> dict[str, Value]:
         """Values of one answer."""
         numbers = self._struct.unpack(data) if not self.block.table.is_bits else ()
         out: dict[str, Value] = {}
-        for name, at, absent, factor, scale_at in self._scaled:
-            raw, ten = numbers[at], _TENS.get(numbers[scale_at])
-            out[name] = None if raw in absent or ten is None else raw * factor * ten
+        for scale_at, members in self._scaled:
+            ten = _TENS.get(numbers[scale_at])
+            if ten is None:
+                out.update(dict.fromkeys(name for name, *_ in members))
+                continue
+            for name, at, absent, factor in members:
+                raw = numbers[at]
+                out[name] = None if raw in absent else raw * factor * ten
         for name, at, absent, factor, offset in self._exact:
             raw = numbers[at]
             out[name] = None if raw in absent else (raw - offset) * factor

@@ -1,8 +1,8 @@
 """One owner per endpoint: every request to it passes here, one after the other.
 
 What a link promises: one request in flight; the device's minimum gap kept; after any time-out, odd answer or
-cancellation the connection is closed before the next request, so a late answer is never taken for another one
-(RTU has no transaction id: see `_resync`); reads are repeated once when the connection was stale, writes never;
+cancellation the connection is closed before the next request, so a late answer is never taken for another one (RTU
+has no transaction id, there a closed connection is not enough: see `_give_up` and `_resync`); reads are repeated once when the connection was stale, writes never;
 an endpoint or unit that stays silent is asked ever less often and costs nobody else anything.
 """
 
@@ -129,6 +129,7 @@ class Link:
         self._units: dict[int, _BackOff] = {}
         self._unsettled: dict[tuple[int, int, int], float] = {}
         self._last_shape: tuple[int, int, int] | None = None
+        self._given_up = 0
 
     def require(self, *, min_gap_s: float = 0.0, timeout_s: float = 0.0) -> None:
         """Slow down to what a device on this endpoint needs; the slowest of all wins."""
@@ -195,6 +196,7 @@ class Link:
                 if wire.strayed and self._last_shape is not None:
                     self._unsettled[self._last_shape] = loop.time()
                 if self._unsettled and self._is_unsettled(request, loop.time()):
+                    await self._settle(wire, loop)
                     await self._resync(wire, request, loop)
                 data = await self._exchange(wire, request, loop)
             except ExceptionAnswerError as error:
@@ -204,7 +206,7 @@ class Link:
                     TroubleKind.EXCEPTION, request, str(error), exception_code=error.code
                 ) from error
             except TimeoutError as error:
-                self._give_up(request, loop.time())
+                self._give_up(request, loop.time(), keep=True)
                 self.counters.timeouts += 1
                 self._note_unit(request.unit, loop.time(), "no answer")
                 raise self._error(
@@ -220,8 +222,9 @@ class Link:
                 self._note_unit(request.unit, loop.time(), f"connection lost: {error}")
                 raise self._error(TroubleKind.UNREACHABLE, request, f"connection lost: {error}") from error
             except BaseException:
-                self._give_up(request, loop.time())
+                self._give_up(request, loop.time(), keep=True)
                 raise
+            self._given_up = 0
             self.counters.answers += 1
             if unit is not None:
                 unit.succeeded()
@@ -281,10 +284,18 @@ class Link:
         self._unsettled = {shape: at for shape, at in self._unsettled.items() if at > oldest}
         return any(shape[0] == request.unit for shape in self._unsettled)
 
-    def _give_up(self, request: Request, now: float) -> None:
-        if self._wire is not None and self._wire.framing.in_order_only:
+    def _give_up(self, request: Request, now: float, *, keep: bool = False) -> None:
+        """Forget the answer of a request. What may still come is known by its shape until resynchronised.
+
+        An RTU connection is kept the first time: on one connection the order of answers is certain, on a new one a
+        request still in a converter's buffer could be answered after ours.
+        """
+        self._given_up += 1
+        in_order_only = self._wire is not None and self._wire.framing.in_order_only
+        if in_order_only:
             self._unsettled[request.shape] = now
-        self._drop()
+        if not (in_order_only and keep and self._given_up == 1):
+            self._drop()
 
     def _drop(self) -> None:
         if self._wire is not None:
@@ -306,8 +317,6 @@ class Link:
         self._wire = wire
         self.counters.connects += 1
         self._back_off.succeeded()
-        if self._unsettled:
-            await self._settle(wire, loop)
         return wire
 
     async def _settle(self, wire: Wire, loop: asyncio.AbstractEventLoop) -> None:

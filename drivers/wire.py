@@ -35,7 +35,7 @@ class Wire(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Called by asyncio."""
         waiter = self._waiter
-        if waiter is None:
+        if waiter is None or waiter.done():
             # Nobody asked. On TCP this proves a lost rhythm; on a serial line it is noise or a late answer.
             self.heard_at, self.strayed = self._loop.time(), True
             if not self.framing.in_order_only:
@@ -60,12 +60,12 @@ class Wire(asyncio.Protocol):
 
     def expect_next(self) -> asyncio.Future[tuple[int, bytes]]:
         """Wait for one more frame without sending; bytes already received count."""
-        self._waiter = self._loop.create_future()
+        waiter = self._waiter = self._loop.create_future()
         if self.lost is not None:
-            self._waiter.set_exception(self.lost)
+            waiter.set_exception(self.lost)
         elif self._buffer:
-            self._scan(self._waiter)
-        return self._waiter
+            self._scan(waiter)
+        return waiter
 
     def fail(self, error: Exception) -> None:
         """End the connection and the waiting request with an error."""

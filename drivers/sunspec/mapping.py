@@ -151,6 +151,7 @@ def build_readings(models: Sequence[PlacedModel], learned: Learned) -> DeviceMap
         derived=tuple(d for d in draft.derived if d.name in CANONICAL),
         periods_s=MappingProxyType(draft.periods_s),
         labels=MappingProxyType(draft.labels),
+        max_gap=60,  # every register inside a model exists
     )
 
 

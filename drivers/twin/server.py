@@ -57,6 +57,10 @@ class Station:
     """Writes carried out."""
     clients: "set[ServerProtocol]" = field(default_factory=set)
     """Connected now."""
+    busy_until: float = 0.0
+    """Event loop time before which nothing is answered: a device answers one request after the other."""
+    owed: int = 0
+    """Answers not yet sent."""
     _frozen: dict[int, dict[tuple[Table, int], bytes]] = field(default_factory=dict)
 
     def answer(self, unit: int, pdu: bytes) -> bytes:
@@ -204,10 +208,13 @@ class ServerProtocol(asyncio.Protocol):
         frame = self._frame(head, unit, self._spoiled(answer))
         if faults.garbage:
             frame = bytes(byte ^ 0x5A for byte in frame)
-        if faults.delay_s > 0.0:
-            self._loop.call_later(faults.delay_s, self._reply, frame)
-        else:
+        station, now = self._station, self._loop.time()
+        if not station.owed and faults.delay_s <= 0.0:
             self._reply(frame)
+            return
+        station.owed += 1
+        station.busy_until = max(now, station.busy_until + 1e-6) + faults.delay_s
+        self._loop.call_at(station.busy_until, self._reply_late, frame)
 
     def _spoiled(self, answer: bytes) -> bytes:
         is_read = answer[0] in _READS
@@ -222,6 +229,10 @@ class ServerProtocol(asyncio.Protocol):
             body = bytes((unit,)) + pdu
             return body + struct.pack("<H", crc16(body))
         return head + struct.pack(">HB", len(pdu) + 1, unit) + pdu
+
+    def _reply_late(self, frame: bytes) -> None:
+        self._station.owed -= 1
+        self._reply(frame)
 
     def _reply(self, frame: bytes) -> None:
         """A transparent serial converter hands what the line says to whoever is connected now."""
