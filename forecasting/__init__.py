@@ -25,6 +25,7 @@ from forecasting.types import (
     Unit,
     Weather,
 )
+from forecasting.vehicle import Session, VehicleForecast, VehicleForecaster
 from forecasting.weather import FileWeather, HttpWeather, NoWeather, WeatherProvider, parse_open_meteo
 
 __all__ = [
@@ -48,11 +49,14 @@ __all__ = [
     "PriceForecaster",
     "Quality",
     "Scores",
+    "Session",
     "SiteContext",
     "SlotMean",
     "SolarForecaster",
     "Unit",
     "UnsafeModel",
+    "VehicleForecast",
+    "VehicleForecaster",
     "Weather",
     "WeatherProvider",
     "backtest_report",
