@@ -1,10 +1,9 @@
-"""Interval accounts: rows, sums in SQL, and the columns forecasts learn from."""
+"""Interval accounts: rows, and sums in SQL."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import numpy as np
 import sqlalchemy as sa
 
 from ems.feedback import IntervalAccount
@@ -12,11 +11,10 @@ from ems.state import MeasuredInterval
 from ems.store.database import Database
 from ems.store.packing import QUALITIES, QUALITY_CODES, from_ms, number, to_ms
 from ems.store.tables import accounts
-from ems.store.types import LoadPvHistory, SiteSums
+from ems.store.types import SiteSums
 
 ENERGIES = ("import_kwh", "export_kwh", "load_kwh", "pv_kwh", "charged_kwh", "discharged_kwh", "vehicle_kwh")
 KEY = ("site_id", "start_ms")
-HOUR_S = 3600.0
 
 
 def insert(conn: sa.Connection, database: Database, found: Sequence[IntervalAccount]) -> None:
@@ -120,69 +118,4 @@ def _sums(row: Mapping[Any, Any], start: datetime, end: datetime) -> SiteSums:
         end_at=end,
         **{name: row[name] for name in ("site_id", "intervals", "intervals_priced", *ENERGIES)},
         **{name: row[name] for name in ("cost", "cost_idle", "saving")},
-    )
-
-
-def load_pv(
-    conn: sa.Connection, site_ids: Sequence[str], start: datetime, end: datetime, step_s: int
-) -> LoadPvHistory:
-    """Return mean powers of many sites on one grid.
-
-    A cell is known when accounts cover all of it: a finer account is averaged in, a coarser one is spread over the
-    cells it spans.
-    """
-    start_ms, step_ms = to_ms(start), 1000 * step_s
-    count = max(0, -((start_ms - to_ms(end)) // step_ms))
-    shape = (len(site_ids), count)
-    found = conn.execute(
-        sa.select(
-            accounts.c.site_id,
-            accounts.c.start_ms,
-            accounts.c.hours,
-            accounts.c.load_kwh,
-            accounts.c.pv_kwh,
-            accounts.c.curtailed,
-            accounts.c.quality,
-        ).where(
-            accounts.c.site_id.in_(site_ids),
-            accounts.c.start_ms >= start_ms,
-            accounts.c.start_ms < to_ms(end),
-        )
-    ).all()
-    rows_of = {site_id: i for i, site_id in enumerate(site_ids)}
-    columns = list(zip(*found, strict=True)) or [()] * 7
-    site = np.array([rows_of[site_id] for site_id in columns[0]], dtype=np.int64)
-    first_ms = np.array(columns[1], dtype=np.int64) - start_ms
-    hours, load_kwh, pv_kwh = (np.array(column, dtype=np.float64) for column in columns[2:5])
-    curtailed, quality = (np.array(column, dtype=np.int64) for column in columns[5:7])
-
-    cells = np.maximum(1, np.round(hours * HOUR_S / step_s)).astype(np.int64)
-    spread = np.repeat(np.arange(len(site)), cells)
-    nth = np.arange(len(spread)) - np.repeat(np.cumsum(cells) - cells, cells)
-    place = first_ms[spread] // step_ms + nth
-    inside = place < count
-    spread, place = spread[inside], place[inside]
-    flat = site[spread] * count + place
-    share_h = (hours / cells)[spread]
-
-    def mean_kw(energy_kwh: Any) -> Any:
-        power_kw = (energy_kwh / hours)[spread]
-        known = ~np.isnan(power_kw)
-        weight_h = np.bincount(flat[known], share_h[known], minlength=shape[0] * count)
-        total_kwh = np.bincount(flat[known], (power_kw * share_h)[known], minlength=shape[0] * count)
-        covered = weight_h >= 0.999 * step_s / HOUR_S
-        return np.where(covered, total_kwh / np.where(covered, weight_h, 1.0), np.nan).reshape(shape)
-
-    worst = np.full(shape[0] * count, len(QUALITIES), dtype=np.int64)
-    np.minimum.at(worst, flat, quality[spread])
-    held_back = np.bincount(flat, curtailed[spread], minlength=shape[0] * count) > 0
-    load_kw, pv_kw = mean_kw(load_kwh), mean_kw(pv_kwh)
-    return LoadPvHistory(
-        site_ids=tuple(site_ids),
-        start_at=start,
-        step_s=step_s,
-        load_kw=load_kw,
-        pv_kw=pv_kw,
-        curtailed=held_back.astype(np.int64).reshape(shape),
-        quality=np.where(worst == len(QUALITIES), 0, worst).reshape(shape),
     )

@@ -1,6 +1,7 @@
 """Connections and transactions, and the words for what can go wrong with them."""
 
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -70,6 +71,7 @@ class Database:
         self._readers = (
             engine if self.is_sqlite else engine.execution_options(isolation_level="REPEATABLE READ")
         )
+        self._driver_errors = (SQLAlchemyError, engine.dialect.loaded_dbapi.Error)
         self.known = Known()
         self._write_lock = threading.RLock()
         self._in_memory = in_memory
@@ -105,8 +107,10 @@ class Database:
         """Turn what a driver raises into a `StoreError` that names file and remedy."""
         try:
             yield
-        except SQLAlchemyError as error:
+        except self._driver_errors as error:
             raise refusal(error, self.shown) from None
+        except zlib.error as error:
+            raise StoreError(f"{self.shown} {CORRUPT[0]} (packed value: {error}); {CORRUPT[1]}") from None
 
     def size_bytes(self) -> int:
         """Return what it takes on disk [byte]."""
@@ -183,7 +187,7 @@ def _prepare_sqlite(engine: sa.Engine) -> None:
         conn.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
-def refusal(error: SQLAlchemyError, shown: str) -> StoreError:
+def refusal(error: Exception, shown: str) -> StoreError:
     """Return what a person can act on."""
     driver = error.orig if isinstance(error, DBAPIError) else error
     code = getattr(driver, "sqlite_errorname", None) or getattr(driver, "sqlstate", None)

@@ -17,7 +17,7 @@ from ems.readings import Sample, SiteReading
 from ems.setpoints import Setpoint
 from ems.store import accounts as account_rows
 from ems.store import forecasts as forecast_rows
-from ems.store import people
+from ems.store import history, people
 from ems.store import plans as plan_rows
 from ems.store import readings as reading_rows
 from ems.store import records as record_rows
@@ -131,7 +131,7 @@ class Store:
     ) -> LoadPvHistory:
         """Return measured load and solar of many sites on one grid over [start, end); one query."""
         with self._database.reading() as conn:
-            return account_rows.load_pv(conn, site_ids, start, end, step_s)
+            return history.load_pv(conn, site_ids, start, end, step_s)
 
     def latest_samples(self, site_ids: Sequence[str]) -> Mapping[str, Mapping[str, Sample]]:
         """Return the newest sample of each quantity per site; sites never read are left out."""

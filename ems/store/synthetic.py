@@ -116,6 +116,10 @@ class Street:
         )
         return asked, came
 
+    def accounts(self, start_at: datetime) -> tuple[IntervalAccount, ...]:
+        """Return the account of one interval per home."""
+        return tuple(self._account(site, start_at) for site in self.sites)
+
     def cycle(self, at: datetime) -> CycleRecord:
         """Return the record of one cycle; the plans of the one before are its previous plans."""
         plans = tuple(self._plan(site, at) for site in self.sites)
@@ -131,7 +135,7 @@ class Street:
             plans=plans,
             setpoints=setpoints,
             deliveries=deliveries,
-            accounts=tuple(self._account(site, at - timedelta(seconds=STEP_S)) for site in self.sites),
+            accounts=self.accounts(at - timedelta(seconds=STEP_S)),
             edges=(Edge(at=at, site_id=self.sites[0].id, subject="plan", became="optimal", cause="solved"),),
             valid_for=timedelta(minutes=30),
             missed=0,

@@ -8,6 +8,7 @@ import pytest
 from ems.errors import StoreError
 from ems.setpoints import SetpointSource
 from ems.store import Store
+from ems.store import readings as reading_rows
 from ems.store.database import Database
 from ems.store.synthetic import Street
 from tests.ems.store.conftest import AT, QUARTER, reading, sample
@@ -55,8 +56,6 @@ def test_what_a_failed_write_had_noted_is_written_again(path: Path) -> None:
     store = Store.open(f"sqlite:///{path}")
     failing = [reading("a", x=sample(1.0)), reading("a", x=sample(1.0))]
     with pytest.raises(ZeroDivisionError), store._database.writing() as conn:
-        from ems.store import readings as reading_rows
-
         reading_rows.insert(conn, store._database, failing[:1], AT)
         raise ZeroDivisionError
     assert store.latest_samples(["a"]) == {}
@@ -127,6 +126,18 @@ def test_a_corrupt_file_is_refused_with_the_way_out(path: Path) -> None:
     with pytest.raises(StoreError) as error:
         Store.open(f"sqlite:///{path}").latest_samples(["home00000"])
     assert refused(error, path, "corrupt", "restore a backup")
+
+
+def test_a_packed_value_that_was_spoilt_is_corruption_not_a_traceback(path: Path) -> None:
+    store = Store.open(f"sqlite:///{path}")
+    store.save_readings([reading(x=sample(1.0))], AT)
+    with store._database.writing() as conn:
+        conn.exec_driver_sql("UPDATE readings SET body = x'00112233'")
+    for ask in (lambda: store.latest_samples(["a"]), lambda: store.samples("a", "x", AT, AT + QUARTER)):
+        with pytest.raises(StoreError) as error:
+            ask()
+        assert refused(error, path, "corrupt", "restore a backup")
+    store.close()
 
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
