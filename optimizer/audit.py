@@ -53,9 +53,12 @@ class Audit:
 
 
 class AuditReport:
-    """Collects findings, cost lines and unmet wishes while assets are checked."""
+    """Collects findings, cost lines and unmet wishes while assets are checked.
 
-    __slots__ = ("costs", "findings", "schedules", "tolerance", "unmet")
+    Errors are gathered and looked at once at the end: most plans have none.
+    """
+
+    __slots__ = ("_errors", "_wishes", "costs", "findings", "schedules", "tolerance", "unmet")
 
     def __init__(self, schedules: Sequence[AssetSchedule], *, tolerance: float) -> None:
         self.schedules = schedules
@@ -63,6 +66,8 @@ class AuditReport:
         self.findings: list[Finding] = []
         self.costs: list[CostLine] = []
         self.unmet: list[UnmetWish] = []
+        self._errors: list[tuple[str, str, str, FloatArray]] = []
+        self._wishes: list[tuple[str, str, FloatArray, Series, Series, str]] = []
 
     def schedule(self, name: str) -> Any:
         """The schedule of another asset."""
@@ -75,28 +80,21 @@ class AuditReport:
         value: FloatArray,
         *,
         least: Series = 0.0,
-        most: Series = np.inf,
+        most: Series | None = None,
         unit: str = "kW",
     ) -> None:
         """Every value lies in [least, most]."""
-        excess = np.maximum(value - most, least - value)
-        self.zero(owner, rule, excess, unit=unit, signed=True)
+        self._errors.append((owner, rule, unit, least - value))
+        if most is not None:
+            self._errors.append((owner, rule, unit, value - most))
 
-    def zero(
-        self, owner: str, rule: str, error: FloatArray, *, unit: str = "kW", signed: bool = False
-    ) -> None:
-        """Every error vanishes (or, `signed`, is not positive)."""
-        worst = error.max() if signed else max(error.max(), -error.min())
-        if not worst <= self.tolerance:  # a NaN is a finding too
-            size = error if signed else np.abs(error)
-            at = int(np.argmax(np.where(np.isnan(size), np.inf, size)))
-            self.findings.append(
-                Finding(rule=rule, owner=owner, interval=at, excess=float(size[at]), unit=unit)
-            )
+    def zero(self, owner: str, rule: str, error: FloatArray, *, unit: str = "kW") -> None:
+        """Every error vanishes."""
+        self._errors.append((owner, rule, unit, np.abs(error)))
 
     def apart(self, owner: str, rule: str, one: FloatArray, other: FloatArray) -> None:
         """Of two opposite directions, one rests."""
-        self.zero(owner, rule, np.minimum(one, other), signed=True)
+        self._errors.append((owner, rule, "kW", np.minimum(one, other)))
 
     def charge(self, term: str, owner: str, amount: float, *, is_money: bool = True) -> None:
         """Add a line to the bill."""
@@ -106,8 +104,28 @@ class AuditReport:
     def wish(
         self, wish: str, owner: str, missing: FloatArray, weight: Series, price: Series, *, unit: str = "kWh"
     ) -> None:
-        """Add what is missing of a wish [unit per weight], and what it costs."""
-        if missing.size == 0 or missing.max() <= self.tolerance:
+        """Note what is missing of a wish [unit per weight] and its price; only what is really missing is reported."""
+        self._wishes.append((wish, owner, missing, weight, price, unit))
+
+    def close(self) -> None:
+        """Turn what was gathered into findings and unmet wishes."""
+        worst = np.concatenate([error for *_, error in self._errors]).max() if self._errors else 0.0
+        if not worst <= self.tolerance:  # a NaN is a finding too
+            for owner, rule, unit, error in self._errors:
+                size = np.where(np.isnan(error), np.inf, error)
+                at = int(np.argmax(size))
+                if size[at] > self.tolerance:
+                    self.findings.append(
+                        Finding(rule=rule, owner=owner, interval=at, excess=float(size[at]), unit=unit)
+                    )
+        if self._wishes and np.concatenate([entry[2] for entry in self._wishes]).max() > self.tolerance:
+            for entry in self._wishes:
+                self._report_wish(*entry)
+
+    def _report_wish(
+        self, wish: str, owner: str, missing: FloatArray, weight: Series, price: Series, unit: str
+    ) -> None:
+        if missing.max() <= self.tolerance:
             return
         missing = np.maximum(missing, 0.0)
         cost = float(np.sum(missing * weight * price))
@@ -117,6 +135,11 @@ class AuditReport:
             UnmetWish(wish=wish, owner=owner, amount=amount, unit=unit, cost=cost, first_interval=first)
         )
         self.charge(wish, owner, cost, is_money=False)
+
+
+def amount(energy: FloatArray, price: Series) -> float:
+    """Sum of energy times price."""
+    return price * float(energy.sum()) if isinstance(price, float) else float(energy @ price)
 
 
 def audit(
@@ -133,7 +156,7 @@ def audit(
     of the connection; never both directions at once; each asset's own rules; each heat node gives what it gets.
     """
     grid = problem.grid
-    largest = max(1.0, float(import_kw.max()), float(export_kw.max()), float(np.abs(problem.load_kw).max()))
+    largest = max(1.0, float(import_kw.max()), float(export_kw.max()))
     report = AuditReport(schedules, tolerance=TOLERANCE * largest)
     for asset, schedule in zip(problem.assets, schedules, strict=True):
         asset.audit(problem, schedule, report)
@@ -141,15 +164,21 @@ def audit(
     for schedule in schedules:
         drawn = drawn + schedule.net_consumption_kw
     report.zero("grid", "bus_balance", import_kw - export_kw - drawn)
-    report.within("grid", "import_rating", import_kw, most=grid.import_rating_kw)
-    report.within("grid", "export_rating", export_kw, most=grid.export_rating_kw)
+    report.within("grid", "import_rating", import_kw, most=_unless_inf(grid.import_rating_kw))
+    report.within("grid", "export_rating", export_kw, most=_unless_inf(grid.export_rating_kw))
     report.within("grid", "unserved", unserved_kw, most=np.maximum(problem.load_kw, 0.0))
     report.within("grid", "surplus", surplus_kw)
     report.apart("grid", "import_and_export", import_kw, export_kw)
     _bill_connection(problem, import_kw, export_kw, unserved_kw, surplus_kw, report)
     _bill_events(problem, import_kw, export_kw, report)
     _check_heat(schedules, report)
+    report.close()
     return report
+
+
+def _unless_inf(limit: Series) -> Series | None:
+    """None where there is no limit at all."""
+    return None if isinstance(limit, float) and limit == np.inf else limit
 
 
 def _bill_connection(
@@ -163,8 +192,8 @@ def _bill_connection(
     """Energy money, carbon, and the wishes of the connection."""
     grid, prices, hours, scale = problem.grid, problem.prices, problem.hours, problem.price_scale
     imported_kwh, exported_kwh = hours * import_kw, hours * export_kw
-    report.charge("import", "grid", float(np.sum(imported_kwh * prices.import_per_kwh)))
-    report.charge("export", "grid", -float(np.sum(exported_kwh * prices.export_per_kwh)))
+    report.charge("import", "grid", amount(imported_kwh, prices.import_per_kwh))
+    report.charge("export", "grid", -amount(exported_kwh, prices.export_per_kwh))
     if prices.co2_per_kg:
         report.charge(
             "co2",
@@ -174,8 +203,12 @@ def _bill_connection(
         )
     report.wish("unserved_load", "grid", unserved_kw, hours, LADDER.unserved_load * scale)
     report.wish("surplus", "grid", surplus_kw, hours, LADDER.surplus * scale)
-    report.wish("import_limit", "grid", import_kw - grid.import_limit_kw, hours, LADDER.grid_limit * scale)
-    report.wish("export_limit", "grid", export_kw - grid.export_limit_kw, hours, LADDER.grid_limit * scale)
+    for wish, power, limit in (
+        ("import_limit", import_kw, grid.import_limit_kw),
+        ("export_limit", export_kw, grid.export_limit_kw),
+    ):
+        if _unless_inf(limit) is not None:
+            report.wish(wish, "grid", power - limit, hours, LADDER.grid_limit * scale)
 
 
 def _bill_events(

@@ -19,10 +19,9 @@ import numpy as np
 from optimizer.arrays import BoolArray, FloatArray, IntArray
 from optimizer.audit import Audit, Finding, audit
 from optimizer.formulation.builder import EXCLUSIVE_KW, Shape
-from optimizer.formulation.site import GRID, limit_price, reach, site_shape
+from optimizer.formulation.site import GRID, limit_price, site_shape
 from optimizer.formulation.tariff import broken_response
 from optimizer.highs import Answer, Basis, Solver
-from optimizer.ladder import TIE_BREAK
 from optimizer.problem import DispatchProblem
 from optimizer.solution import DispatchSolution, Outcome, SolveReport
 from optimizer.template import Family, Template, Vectors, compile_shape
@@ -326,7 +325,6 @@ class _Solve:
         imported, exported = grid.column("import"), grid.column("export")
         unserved, surplus = grid.column("unserved"), grid.column("surplus")
         checked = audit(problem, schedules, imported, exported, unserved, surplus)
-        tie_break = tie_break_bound(problem)
         total = sum(line.amount for line in checked.costs)
         constant = sum(asset.constant_cost(problem) for asset in problem.assets)
         claimed = constant + answer.objective * problem.price_scale - float(vectors.tie @ answer.x)
@@ -346,7 +344,7 @@ class _Solve:
             costs=tuple(checked.costs),
             unmet=tuple(checked.unmet),
             bus_price_per_kwh=grid.row_dual("bus") / problem.hours,
-            report=self._report(answer, soft=template.shape.soft, tie_break=tie_break),
+            report=self._report(answer, soft=template.shape.soft),
             audit=Audit(findings=tuple(checked.findings)),
         )
 
@@ -361,13 +359,13 @@ class _Solve:
             unserved_kw=nothing,
             surplus_kw=nothing,
             bus_price_per_kwh=nothing,
-            report=self._report(answer, soft=True, tie_break=0.0),
+            report=self._report(answer, soft=True),
             audit=Audit(
                 findings=(Finding(rule="no_solution", owner="site", interval=0, excess=np.inf, unit="kW"),)
             ),
         )
 
-    def _report(self, answer: Answer, *, soft: bool, tie_break: float) -> SolveReport:
+    def _report(self, answer: Answer, *, soft: bool) -> SolveReport:
         return SolveReport(
             gap=self.gap,
             seconds=time.perf_counter() - self.began,
@@ -376,7 +374,6 @@ class _Solve:
             binaries=self.binaries,
             runs=self.runs,
             soft=soft,
-            tie_break_cost=tie_break,
             message="" if answer.outcome is Outcome.OPTIMAL else answer.message,
         )
 
@@ -417,12 +414,6 @@ def settle(problem: DispatchProblem, solver: Solver) -> Settled:
     work = _Solve(problem, compile_seconds=0.0, solver=solver)
     work.run_soft()
     return Settled(template=work.template, whole=work.whole, fixed=work.fixed)
-
-
-def tie_break_bound(problem: DispatchProblem) -> float:
-    """What the preference among equal plans can cost at most [currency]: its largest minus its smallest value."""
-    drawn, fed = reach(problem)
-    return 3.0 * TIE_BREAK * problem.price_scale * float(problem.hours @ (3.0 * (drawn + fed)))
 
 
 def positions(where: slice | IntArray) -> IntArray:

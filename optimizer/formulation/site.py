@@ -195,7 +195,20 @@ def ramp(problem: DispatchProblem, slope: float) -> FloatArray:
     trade places, so that no two plans of equal money are equal here. What it can cost at most is reported as
     `SolveReport.tie_break_cost`.
     """
-    n = problem.intervals
-    steps = (1.0 + np.arange(n) / n) * slope
-    result: FloatArray = TIE_BREAK * problem.price_scale * problem.hours * steps
+    result: FloatArray = (
+        (TIE_BREAK * problem.price_scale * slope) * problem.hours * _rising(problem.intervals)
+    )
     return result
+
+
+@lru_cache(maxsize=64)
+def _rising(intervals: int) -> FloatArray:
+    """From 1 towards 2 over the horizon."""
+    steps: FloatArray = 1.0 + np.arange(intervals) / intervals
+    return steps
+
+
+def tie_break_bound(problem: DispatchProblem) -> float:
+    """What the preference among equal plans can cost at most [currency]: its largest minus its smallest value."""
+    drawn, fed = reach(problem)
+    return 3.0 * TIE_BREAK * problem.price_scale * float(problem.hours @ (3.0 * (drawn + fed)))
