@@ -1,8 +1,9 @@
 """Decode whole blocks at once: each block is compiled to one `struct` and a short plan."""
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import isfinite
+from operator import itemgetter
 from typing import Final
 
 from drivers.modbus import Link
@@ -37,50 +38,62 @@ class BlockDecoder:
 
     def __init__(self, block: Block) -> None:
         self.block = block
-        fast = [r for r in block.registers if _is_plain(r)] if not block.table.is_bits else []
-        fast, overlapped = _without_overlaps(fast)
-        slots = {register.name: index for index, register in enumerate(fast)}
-        self._struct = struct.Struct(_layout(fast, block.address, block.count))
-        scales = {r.scale_from for r in block.registers if r.scale_from is not None}
-        self._floats: list[tuple[str, int, float]] = []
-        self._exact: list[tuple[str, int, tuple[float, ...], float, float]] = []
-        scaled: dict[int, list[tuple[str, int, tuple[float, ...], float]]] = {}
-        self._slow: list[Register] = [r for r in block.registers if not _is_plain(r) or block.table.is_bits]
-        self._slow += overlapped
-        for register in fast:
-            at, name = slots[register.name], register.name
-            if register.scale_from in slots and register.offset == 0.0:
-                slot = slots[register.scale_from]
-                scaled.setdefault(slot, []).append((name, at, register.absent, register.factor))
-            elif register.scale_from is not None:
-                self._slow.append(register)
-            elif _CODES[register.type] in "fd":
-                self._floats.append((name, at, register.factor))
-            elif name not in scales:
-                self._exact.append((name, at, register.absent, register.factor, register.offset))
-        self._scaled = tuple((slot, tuple(members)) for slot, members in scaled.items())
+        plain = [r for r in block.registers if _is_plain(r)] if not block.table.is_bits else []
+        plain, overlapped = _without_overlaps(plain)
+        slots = {register.name: index for index, register in enumerate(plain)}
+        self._struct = struct.Struct(_layout(plain, block.address, block.count))
+        self._floats = [(r.name, slots[r.name], r.factor) for r in plain if _CODES[r.type] in "fd"]
+        whole = [
+            r
+            for r in plain
+            if _CODES[r.type] not in "fd"
+            and (r.scale_from is None or r.scale_from in slots)
+            and r.offset == 0.0
+            and len(r.absent) <= 1
+        ]
+        fast = {r.name for r in whole} | {name for name, *_ in self._floats}
+        self._slow = [r for r in block.registers if r.name not in fast or r in overlapped]
+        self._whole = tuple(whole)
+        self._names = tuple(r.name for r in whole)
+        self._absents = tuple(r.absent[0] if r.absent else None for r in whole)
+        self._pick = _picker([slots[r.name] for r in whole])
+        scales = sorted({slots[r.scale_from] for r in whole if r.scale_from is not None})
+        self._pick_scales = _picker(scales)
+        self._place_of = {name: scales.index(slot) for name, slot in slots.items() if slot in scales}
+        self._scales: tuple[float, ...] | None = None
+        self._multipliers: tuple[float, ...] = ()
+        self._unscalable: tuple[str, ...] = ()
 
     def decode(self, data: bytes) -> dict[str, Value]:
         """Values of one answer."""
-        numbers = self._struct.unpack(data) if not self.block.table.is_bits else ()
         out: dict[str, Value] = {}
-        for scale_at, members in self._scaled:
-            ten = _TENS.get(numbers[scale_at])
-            if ten is None:
-                out.update(dict.fromkeys(name for name, *_ in members))
-                continue
-            for name, at, absent, factor in members:
+        if self._names:
+            numbers = self._struct.unpack(data)
+            # scale factors hardly ever change, so what they make of each raw unit is kept until they do
+            if (scales := self._pick_scales(numbers)) != self._scales:
+                self._rescale(scales)
+            columns = zip(self._names, self._pick(numbers), self._absents, self._multipliers, strict=True)
+            out = {name: raw * unit if raw != absent else None for name, raw, absent, unit in columns}
+            for name in self._unscalable:
+                out[name] = None
+        if self._floats:
+            numbers = self._struct.unpack(data)
+            for name, at, factor in self._floats:
                 raw = numbers[at]
-                out[name] = None if raw in absent else raw * factor * ten
-        for name, at, absent, factor, offset in self._exact:
-            raw = numbers[at]
-            out[name] = None if raw in absent else (raw - offset) * factor
-        for name, at, factor in self._floats:
-            raw = numbers[at]
-            out[name] = raw * factor if isfinite(raw) else None
+                out[name] = raw * factor if isfinite(raw) else None
         for register in self._slow:
             out[register.name] = self._one(register, data)
         return out
+
+    def _rescale(self, scales: tuple[float, ...]) -> None:
+        multipliers, unscalable = [], []
+        for register in self._whole:
+            scale = register.scale_from
+            ten = 1.0 if scale is None else _TENS.get(scales[self._place_of[scale]])
+            if ten is None:
+                unscalable.append(register.name)
+            multipliers.append(register.factor * (ten or 1.0))
+        self._scales, self._multipliers, self._unscalable = scales, tuple(multipliers), tuple(unscalable)
 
     def _one(self, register: Register, data: bytes) -> Value:
         cut = self.block.cut(data, register)
@@ -93,6 +106,13 @@ class BlockDecoder:
         if power is None or power not in _TENS:
             return None
         return decode(register, cut, int(power))
+
+
+def _picker(places: list[int]) -> Callable[[tuple[float, ...]], tuple[float, ...]]:
+    """Takes some places of a tuple; always gives a tuple."""
+    if len(places) >= 2:
+        return itemgetter(*places)
+    return lambda numbers: tuple(numbers[place] for place in places)
 
 
 def _is_plain(register: Register) -> bool:

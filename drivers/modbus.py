@@ -1,9 +1,10 @@
 """One owner per endpoint: every request to it passes here, one after the other.
 
 What a link promises: one request in flight; the device's minimum gap kept; after any time-out, odd answer or
-cancellation the connection is closed before the next request, so a late answer is never taken for another one (RTU
-has no transaction id, there a closed connection is not enough: see `_give_up` and `_resync`); reads are repeated once when the connection was stale, writes never;
-an endpoint or unit that stays silent is asked ever less often and costs nobody else anything.
+cancellation the connection is closed before the next request, so a late answer is never taken for another one
+(RTU has no transaction id, there a closed connection is not enough: see `_give_up` and `_resync`); reads are
+repeated once when the connection was stale, writes never; an endpoint or unit that stays silent is asked ever less
+often and costs nobody else anything.
 """
 
 import asyncio
