@@ -7,9 +7,11 @@
 from forecasting.backtest import BacktestReport, LeadScores, ModelReport, backtest_report
 from forecasting.baseline import SlotMean
 from forecasting.chart import backtest_svg, write_backtest_svg
+from forecasting.drift import DriftReport, assess_drift, daily_losses
 from forecasting.errors import BrokenSeries, ForecastingError, NotFitted, UnsafeModel
 from forecasting.load import LoadForecaster
 from forecasting.metrics import Scores
+from forecasting.persistence import dump_model, load_model, train
 from forecasting.price import PriceForecaster
 from forecasting.solar import SolarForecaster
 from forecasting.types import (
@@ -33,6 +35,7 @@ __all__ = [
     "BacktestReport",
     "BoolArray",
     "BrokenSeries",
+    "DriftReport",
     "FileWeather",
     "FloatArray",
     "Forecast",
@@ -59,8 +62,13 @@ __all__ = [
     "VehicleForecaster",
     "Weather",
     "WeatherProvider",
+    "assess_drift",
     "backtest_report",
     "backtest_svg",
+    "daily_losses",
+    "dump_model",
+    "load_model",
     "parse_open_meteo",
+    "train",
     "write_backtest_svg",
 ]

@@ -43,7 +43,7 @@ class LoadForecaster:
     def fit(self, history: History, *, weather: Weather | None = None) -> Self:
         """Learn from history; an empty one gives the first-day profile."""
         contexts = contexts_of(self.context, history.n_sites)
-        calendar = Calendar(zone=contexts[0].time_zone, country=contexts[0].country)
+        calendar = self.calendar_of(contexts)
         self.candidates_ = [RecentDays(contexts), RidgeSeries("load-ridge", calendar)]
         self.choice_ = choose(
             self.candidates_, history, zone=contexts[0].time_zone, incumbent=self.choice_, weather=weather
@@ -73,3 +73,8 @@ class LoadForecaster:
             paths, history=history, issued_at=issued_at, levels=checked_levels(levels),
             sources=names, qualities=qualities,
         )  # fmt: skip
+
+    @staticmethod
+    def calendar_of(contexts: Sequence[SiteContext]) -> Calendar:
+        """The calendar a fleet shares: that of its first site."""
+        return Calendar(zone=contexts[0].time_zone, country=contexts[0].country)
