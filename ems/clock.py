@@ -105,14 +105,24 @@ async def sleep_until(clock: Clock, at: datetime) -> None:
     await asyncio.sleep(max(0.0, remaining_s))
 
 
-def elapsed_ms(since: float) -> float:
-    """Return the milliseconds since a `stopwatch()` value [ms]."""
-    return (time.perf_counter() - since) * 1e3
+class StageWatch:
+    """Measures a course of stages one after the other, in wall time."""
 
+    def __init__(self) -> None:
+        self._began = self._last = time.perf_counter()
+        self.laps_ms: dict[str, float] = {}
+        """By stage [ms]."""
 
-def stopwatch() -> float:
-    """Return a start mark for `elapsed_ms`."""
-    return time.perf_counter()
+    def lap(self, stage: str) -> None:
+        """End a stage that began where the one before ended."""
+        now = time.perf_counter()
+        self.laps_ms[stage] = (now - self._last) * 1e3
+        self._last = now
+
+    @property
+    def total_ms(self) -> float:
+        """Time since the start [ms]."""
+        return (time.perf_counter() - self._began) * 1e3
 
 
 def interval_start(at: datetime, step_s: int) -> datetime:

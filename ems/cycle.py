@@ -5,10 +5,10 @@ It only goes forward. What one cycle leaves for the next is its record, and noth
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from ems.clock import elapsed_ms, stopwatch
+from ems.clock import StageWatch
 from ems.feedback import Edge, IntervalAccount, edges_between, review
 from ems.foresight import Foresight
 from ems.metering import SiteMeter
@@ -56,6 +56,8 @@ class CycleRecord:
     """Planning instants since the previous record that were skipped because a cycle was still running."""
     took_ms: float
     """Wall time of the whole cycle [ms]."""
+    stage_ms: Mapping[str, float] = field(default_factory=dict)
+    """Wall time by stage of the way: reading, outlook, plan, setpoint [ms]."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,11 +103,12 @@ async def run_cycle(
     missed, overlapped
         Instants without a cycle since `previous`, for the record.
     """
-    began = stopwatch()
+    watch = StageWatch()
     ids = tuple(site.id for site in sites)
     before = plans_by_site(previous, ids)
 
     snapshot = await take_snapshot(ports.devices, ids, at=at)
+    watch.lap("reading")
     states = estimate_states(sites, snapshot, carried_states(previous))
     measured = tuple(
         interval
@@ -113,9 +116,11 @@ async def run_cycle(
         for interval in ports.meters[site.id].close(reading, at=at, stored_kwh=stored_total_kwh(site, state))
     )
     outlook = await asyncio.to_thread(ports.foresight.foresee, measured, at=at)
+    watch.lap("outlook")
     plans = await asyncio.to_thread(
         make_plans, sites, states, outlook, before, solve=ports.solve, valid_for=ports.valid_for
     )
+    watch.lap("plan")
     setpoints = tuple(
         setpoint
         for site, plan, expected in zip(sites, plans, outlook.sites, strict=True)
@@ -131,6 +136,7 @@ async def run_cycle(
     deliveries = await publish(
         ports.devices, {site.id: site for site in sites}, setpoints, journal=ports.journal
     )
+    watch.lap("setpoint")
     accounts = review(sites, measured, before, prices=ports.foresight.prices)
     edges = edges_between(before, plans, troubles_by_site(previous), snapshot)
 
@@ -149,7 +155,8 @@ async def run_cycle(
         valid_for=ports.valid_for,
         missed=missed,
         overlapped=overlapped,
-        took_ms=elapsed_ms(began),
+        took_ms=watch.total_ms,
+        stage_ms=watch.laps_ms,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from ems.clock import elapsed_ms, stopwatch
+from ems.clock import StageWatch
 from ems.cycle import CycleRecord, Ports
 from ems.live import Live, LiveState
 from ems.metrics import Metrics
@@ -106,7 +106,7 @@ class FastLoop:
 
     async def step(self, *, at: datetime, paused: frozenset[str]) -> Pass:
         """Read, decide, write what changed. Device trouble is a value; it ends nobody else's pass."""
-        began = stopwatch()
+        watch = StageWatch()
         snapshot = await take_snapshot(self._ports.devices, tuple(self._sites), at=at)
         async with self.acting:
             setpoints: list[Setpoint] = []
@@ -116,7 +116,7 @@ class FastLoop:
                 self._ports.devices, self._sites, setpoints, journal=self._ports.journal
             )
             self._remember(setpoints, deliveries)
-        self._metrics.fast_loop_seconds.observe(elapsed_ms(began) / 1e3)
+        self._metrics.fast_loop_seconds.observe(watch.total_ms / 1e3)
         return Pass(snapshot=snapshot, setpoints=tuple(setpoints), deliveries=deliveries)
 
     def _decide(self, reading: SiteReading, *, at: datetime, paused: bool) -> list[Setpoint]:

@@ -60,9 +60,9 @@ class Foresight:
         self._make_pv = make_pv
         self._with_pv = tuple(row for row, site in enumerate(sites) if site.pvs)
         self._fitted_at: datetime | None = None
-        contexts = [site_context(site) for site in sites]
-        self._load = make_load(contexts)
-        self._pv = make_pv([contexts[row] for row in self._with_pv]) if self._with_pv else None
+        self._contexts = [site_context(site) for site in sites]
+        self._load: Forecaster | None = None
+        self._pv: Forecaster | None = None
 
     def foresee(self, measured: Sequence[MeasuredInterval], *, at: datetime) -> Outlook:
         """Return what the batch expects from `at`, having learned what was just measured."""
@@ -82,21 +82,35 @@ class Foresight:
             )
         return Outlook(issued_at=at, starts_s=starts_s, step_s=self.step_s, sites=tuple(expected))
 
+    def refit_due(self, at: datetime) -> bool:
+        """Tell whether the models are older than a day."""
+        return self._fitted_at is None or at - self._fitted_at >= REFIT_EVERY
+
+    def refit(self, at: datetime) -> None:
+        """Fit new models to the past and put them in the place of the old; may run beside `expect` in another thread."""
+        self.past.slide_to(at)
+        load = self._make_load(self._contexts).fit(self._history(self.past.load_kw, range(len(self.sites))))
+        pv = None
+        if self._with_pv:
+            contexts = [self._contexts[row] for row in self._with_pv]
+            pv = self._make_pv(contexts).fit(self._history(self.past.pv_kw, self._with_pv))
+        self._load, self._pv, self._fitted_at = load, pv, at
+
     def expect(
         self, measured: Sequence[MeasuredInterval], *, at: datetime
     ) -> tuple[tuple[Band, Mapping[str, Band]], ...]:
         """Return expected load and solar power (by PV asset) of each site from `at`.
 
-        Models are fitted anew once a day; in between they see the recent past only.
+        Models are as `refit` left them; here they only see the recent past.
         """
         self.past.add(measured)
         self.past.slide_to(at)
+        if self._fitted_at is None:
+            self.refit(at)
         load = self._history(self.past.load_kw, range(len(self.sites)))
         pv = self._history(self.past.pv_kw, self._with_pv)
-        if self._fitted_at is None or at - self._fitted_at >= REFIT_EVERY:
-            self._load = self._load.fit(load)
-            self._pv = None if self._pv is None else self._pv.fit(pv)
-            self._fitted_at = at
+        if self._load is None:
+            raise RuntimeError("the load model is fitted before it is asked")
         expected_load = self._load.predict(at, self.horizon, LEVELS, recent=load)
         expected_pv = None if self._pv is None else self._pv.predict(at, self.horizon, LEVELS, recent=pv)
         pv_rows = {row: index for index, row in enumerate(self._with_pv)}

@@ -156,6 +156,11 @@ class SiteMeter:
                 f"{device}.{quantity}" for device, ref in self.site.devices.items() if ref.role in role_names
             ]
             rises = [self._rise(before.kwh.get(key), now.kwh.get(key), hours) for key in keys]
+            if name == "vehicle":
+                rises = [
+                    _session_rise(before.kwh, now.kwh, key) if rise is None else rise
+                    for key, rise in zip(keys, rises, strict=True)
+                ]
             known = [rise for rise in rises if rise is not None]
             if keys and len(known) == len(keys):
                 risen[name] = sum(known)
@@ -183,6 +188,15 @@ class SiteMeter:
         return max(0.0, imported - exported + from_inverter - vehicle)
 
 
+def _session_rise(before: Mapping[str, float], now: Mapping[str, float], key: str) -> float | None:
+    """Return what a charger without a lifetime counter gave [kWh]: its session's rise; after a fall, a new session's all."""
+    session = key.replace("vehicle_kwh", "session_kwh")
+    was, is_now = before.get(session), now.get(session)
+    if was is None or is_now is None:
+        return None
+    return is_now - was if is_now >= was else is_now
+
+
 def conversion(site: Site, dc_kwh: float) -> float:
     """Return the AC energy of a DC energy, + given to the site [kWh]; sites without a hybrid inverter count AC already."""
     hybrid = [device for device in site.devices.values() if device.role is Role.HYBRID_INVERTER]
@@ -202,4 +216,4 @@ _COUNTED: Mapping[str, tuple[tuple[Role, ...], str]] = {
     "discharged": (_STORES, "discharged_kwh"),
     "vehicle": ((Role.CHARGER,), "vehicle_kwh"),
 }
-_COUNTERS = frozenset(quantity for _, quantity in _COUNTED.values())
+_COUNTERS = frozenset(quantity for _, quantity in _COUNTED.values()) | {"session_kwh"}

@@ -27,6 +27,7 @@ class Outbox:
         self._limit = limit
         self._metrics = metrics
         self._turn = asyncio.Lock()
+        self._flushes: set[asyncio.Future[bool]] = set()
         self.trouble: str | None = None
         """Why the store refuses; None while it accepts."""
         self.dropped = 0
@@ -39,11 +40,21 @@ class Outbox:
 
     async def put(self, write: Write) -> None:
         """Add a write and try to get everything waiting accepted; returns whether or not it was."""
+        self._add(write)
+        await self.flush()
+
+    def post(self, write: Write) -> None:
+        """Add a write and go on; it is accepted in its turn."""
+        self._add(write)
+        task = asyncio.ensure_future(self.flush())
+        self._flushes.add(task)
+        task.add_done_callback(self._flushes.discard)
+
+    def _add(self, write: Write) -> None:
         self._waiting.append(write)
         if len(self._waiting) > self._limit:
             self._waiting.popleft()
             self.dropped += 1
-        await self.flush()
 
     async def flush(self) -> bool:
         """Write what waits, in order; False when the store refused."""

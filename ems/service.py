@@ -11,6 +11,7 @@ from apscheduler.events import EVENT_JOB_MAX_INSTANCES
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from drivers import LinkPool
+from ems.clock import interval_start
 from ems.cycle import CycleRecord, Ports, run_cycle
 from ems.errors import StoreError
 from ems.fast_loop import FastLoop, Pass
@@ -90,6 +91,7 @@ class Service:
         self._pruned_at: datetime | None = None
         self._paused: frozenset[str] = frozenset()
         self._loop_task: asyncio.Task[None] | None = None
+        self._refit: asyncio.Future[None] | None = None
         before = self.latest
         self._ports = Ports(
             devices=devices,
@@ -200,9 +202,14 @@ class Service:
         self.cycle_trouble = None
         self.latest = record
         self._tell(record)
-        await self.outbox.put(partial(self.store.save_cycle, record))
+        self.outbox.post(partial(self._save, record))
+        self._prune(at)
+        if self._ports.foresight.refit_due(at) and (self._refit is None or self._refit.done()):
+            self._refit = asyncio.ensure_future(asyncio.to_thread(self._ports.foresight.refit, at))
+
+    def _save(self, record: CycleRecord) -> None:
+        self.store.save_cycle(record)
         self.live.announce()
-        await self._prune(at)
 
     def _tell(self, record: CycleRecord) -> None:
         """Count and log what one cycle did; logs tell edges, metrics tell levels."""
@@ -237,7 +244,7 @@ class Service:
             at = self.clock.now()
             try:
                 self._paused = await self._overridden(at)
-                await self._keep(await self._fast_loop.step(at=at, paused=self._paused), at)
+                self._keep(await self._fast_loop.step(at=at, paused=self._paused), at)
                 failing = False
             except Exception:
                 if not failing:
@@ -245,14 +252,14 @@ class Service:
                 failing = True
             await asyncio.sleep(max(0.0, self.settings.fast_loop_s - (loop.time() - began)))
 
-    async def _keep(self, done: Pass, at: datetime) -> None:
+    def _keep(self, done: Pass, at: datetime) -> None:
         """Keep what one pass did: every setpoint, and readings once in a while."""
         if done.setpoints:
-            await self.outbox.put(partial(self.store.save_setpoints, done.setpoints, done.deliveries))
+            self.outbox.post(partial(self.store.save_setpoints, done.setpoints, done.deliveries))
         if self._kept_at is None or at - self._kept_at >= KEEP_READINGS_EVERY:
             self._kept_at = at
             self._count(done.snapshot)
-            await self.outbox.put(partial(self.store.save_readings, done.snapshot.sites, at))
+            self.outbox.post(partial(self.store.save_readings, done.snapshot.sites, at))
 
     async def _journal(self, setpoints: Sequence[Setpoint]) -> None:
         await self.outbox.put(partial(self.store.save_setpoints, tuple(setpoints), ()))
@@ -280,12 +287,12 @@ class Service:
         )
         await self.outbox.put(partial(self.store.save_setpoints, tuple(setpoints), deliveries))
 
-    async def _prune(self, at: datetime) -> None:
+    def _prune(self, at: datetime) -> None:
         if self._pruned_at is not None and at - self._pruned_at < PRUNE_EVERY:
             return
         self._pruned_at = at
         retention = Retention(readings_days=self.settings.retention_days)
-        await self.outbox.put(lambda: void(self.store.prune(at, retention)))
+        self.outbox.post(lambda: void(self.store.prune(at, retention)))
 
     def _note_overlap(self, event: object) -> None:
         """A boundary came while a cycle still ran: counted now, told with the next record."""
@@ -316,6 +323,7 @@ def make_service(settings: Settings) -> Service:
         learn_from_recording(foresight, settings.history_file, now=now)
     store = Store.open(settings.store_url)
     learn_from_store(foresight, store, now=now)
+    foresight.refit(interval_start(now, step_s))
     links = LinkPool(clock=settings.clock.now, read_only=settings.read_only)
     return Service(
         settings, sites, store=store, links=links, devices=open_devices(sites, links), foresight=foresight

@@ -397,6 +397,8 @@ class _Planner:
                 )
                 for site, here in zip(self._sites, self._data, strict=True)
             ]
+        if index and self._foresight.refit_due(at):
+            self._foresight.refit(at)
         return self._foresight.expect(self._just_measured(begin - 1) if index else (), at=at)
 
     def _just_measured(self, position: int) -> tuple[MeasuredInterval, ...]:
