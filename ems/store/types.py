@@ -210,7 +210,7 @@ class Retention:
     """Plans."""
     records_days: float = 3
     """Cycle records, from which a cycle can be replayed; plans stay two days longer than these."""
-    setpoints_days: float = 30
+    setpoints_days: float = 14
     """Setpoints and their deliveries."""
     cycles_days: float = 400
     """Cycles in figures."""

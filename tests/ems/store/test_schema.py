@@ -1,5 +1,6 @@
 """The migrations make the tables the code speaks of, and the README tells of each."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from alembic.runtime.migration import MigrationContext
 
 import ems.store
 from ems.errors import StoreError
-from ems.store import Store
+from ems.store import Retention, Store
 from ems.store.tables import metadata
 
 
@@ -56,6 +57,12 @@ def test_a_database_of_something_else_is_refused(url: str) -> None:
 def test_every_table_is_in_the_readme() -> None:
     readme = (Path(ems.store.__file__).parent / "README.md").read_text(encoding="utf-8")
     assert [name for name in metadata.tables if f"`{name}`" not in readme] == []
+
+
+def test_every_retention_is_in_the_readme_with_its_default() -> None:
+    readme = (Path(ems.store.__file__).parent / "README.md").read_text(encoding="utf-8")
+    defaults = {field.name: getattr(Retention(), field.name) for field in fields(Retention)}
+    assert [name for name, value in defaults.items() if f"| `{name}` | {value} |" not in readme] == []
 
 
 def test_the_tables_of_a_fast_loop_are_clustered_by_site(tmp_path: Path) -> None:
