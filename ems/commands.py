@@ -7,6 +7,7 @@ solve plans around it. It is on disk before the caller hears that it was taken.
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from uuid import uuid4
 
 from ems.access import Principal
 from ems.clock import Clock
@@ -70,7 +71,7 @@ class Commands:
         for held in self._held(site_id, now):
             self._store.end_override(held.id, now, who.id)
         pause = Override(
-            id=f"{site_id}:pause:{now.isoformat()}",
+            id=str(uuid4()),
             site_id=site_id,
             by=who.id,
             kind=OverrideKind.PAUSE,

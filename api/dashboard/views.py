@@ -141,10 +141,10 @@ class HomeView(PresentView):
             return None
         if kept > 0:
             return self.words.say(
-                N_("Of this, %(amount)s is energy still in the battery."), amount=self.words.money(kept)
+                N_("This counts %(amount)s for energy still in the battery."), amount=self.words.money(kept)
             )
         return self.words.say(
-            N_("%(amount)s is taken off for energy used from yesterday's battery."),
+            N_("%(amount)s is taken off for energy taken from what the battery held this morning."),
             amount=self.words.money(-kept),
         )
 

@@ -168,7 +168,9 @@ def make_plan(site: Site, source: PlanSource = PlanSource.OPTIMAL, cause: str | 
         vehicle_kw={"car": np.zeros(HORIZON)} if site.vehicles else {},
         cost={"import": 2100.0, "export": -120.0},
         marginal_per_kwh=np.array([price_won(at) for at in starts]),
-        reasons=make_reasons(site),
+        reasons=make_reasons(site)
+        if source is PlanSource.OPTIMAL
+        else (Reason(asset="battery", start_at=AT, action=Action.HOLD, code="rule"),),
         unmet=(),
         solve_ms=1.6,
     )
