@@ -11,7 +11,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from ems.clock import elapsed_ms, stopwatch
+from ems.clock import StageWatch
 from ems.readings import SiteReading
 from ems.setpoints import SetpointSource
 from ems.store import accounts as account_rows
@@ -72,9 +72,9 @@ def _at_least(figure: str, value: float, unit: str, limit: float, how: str) -> S
 def _median_ms(calls: Sequence[Callable[[], object]]) -> float:
     taken = []
     for call in calls:
-        since = stopwatch()
+        watch = StageWatch()
         call()
-        taken.append(elapsed_ms(since))
+        taken.append(watch.total_ms)
     return statistics.median(taken)
 
 
