@@ -103,8 +103,9 @@ def _bars(report: BacktestReport, top: int) -> list[str]:
         width = 480 * ratio / max(widest, 1e-9)
         parts.append(f'<text x="{_LEFT + 110}" y="{at + 16}" text-anchor="end">{escape(model.name)}</text>')
         parts.append(f'<rect x="{_LEFT + 120}" y="{at + 3}" width="{width:.1f}" height="18" fill="#5b9bd5"/>')
+        covered = model.overall.coverage_frac
+        told = f"{covered:.0%}" if np.isfinite(covered) else "no band"
         parts.append(
-            f'<text x="{_LEFT + 128 + width:.1f}" y="{at + 17}">{model.mae_ratio:.3f} '
-            f"({model.overall.coverage_frac:.0%})</text>"
+            f'<text x="{_LEFT + 128 + width:.1f}" y="{at + 17}">{model.mae_ratio:.3f} ({told})</text>'
         )
     return parts
