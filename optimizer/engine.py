@@ -18,7 +18,8 @@ import numpy as np
 
 from optimizer.arrays import BoolArray, FloatArray, IntArray
 from optimizer.audit import Audit, Finding, audit
-from optimizer.formulation.builder import EXCLUSIVE_KW, Shape
+from optimizer.formulation.builder import AT_LOWER, BASIC, Shape, clash
+from optimizer.formulation.pv import Pv
 from optimizer.formulation.site import GRID, limit_price, site_shape
 from optimizer.formulation.tariff import broken_response
 from optimizer.highs import Answer, Basis, Solver
@@ -147,6 +148,7 @@ class AssetValues:
     """One asset's part of an answer; see `builder.Values`."""
 
     template: Template
+    vectors: Vectors
     answer: Answer
     key: str
     scale: float
@@ -165,10 +167,13 @@ class AssetValues:
 
     def column_dual(self, name: str) -> FloatArray:
         """Reduced costs of a variable family [currency per unit]."""
-        where = self.template.columns.get((self.key, name))
+        template, vectors = self.template, self.vectors
+        where = template.columns.get((self.key, name))
         if where is None:
-            return np.zeros(self.template.shape.intervals)
-        return self.answer.column_dual[where] * self.scale
+            return np.zeros(template.shape.intervals)
+        priced = np.add.reduceat(vectors.matrix * self.answer.row_dual[template.index], template.starts[:-1])
+        reduced: FloatArray = (vectors.cost[where] - priced[where]) * self.scale
+        return reduced
 
 
 @dataclass(slots=True)
@@ -196,11 +201,11 @@ class _Solve:
     def run(self, template: Template, vectors: Vectors) -> DispatchSolution:
         """Lean first; then what the answer asks for."""
         answer = self._linear(template, vectors)
-        if not template.shape.soft and not self._lean_holds(template, answer):
+        if not template.shape.soft and not self._lean_holds(template, vectors, answer):
             template, vectors = self._other(template, soft=True, discrete=False)
             answer = self._linear(template, vectors)
         if answer.outcome is Outcome.OPTIMAL:
-            broken = broken_families(self.problem, template, answer)
+            broken = broken_families(self.problem, template, vectors, answer)
             if broken:
                 return self._discrete(template, broken)
         return self._finish(template, vectors, answer)
@@ -208,14 +213,19 @@ class _Solve:
     def _linear(self, template: Template, vectors: Vectors) -> Answer:
         """One linear run from the shape's start."""
         solver = self.solver
-        start = _starts.get(template.shape)
-        solver.use_presolve(start is None)
         solver.load(template, vectors)
-        if start is not None:
+        idle = idle_start(self.problem, template)
+        start = _starts.get(template.shape) if idle is None else None
+        solver.use_presolve(idle is None and start is None)
+        if idle is not None:
+            solver.start_at(*idle)
+        elif start is not None:
             solver.start(start)
         answer = self._counted(solver, whole=False)
-        if start is None and answer.outcome is Outcome.OPTIMAL:
-            _starts[template.shape] = solver.basis()
+        if answer.outcome is Outcome.OPTIMAL:
+            answer.x = np.minimum(np.maximum(answer.x, vectors.lower), vectors.upper)
+            if idle is None and start is None:
+                _starts[template.shape] = solver.basis()
         return answer
 
     def _counted(self, solver: Solver, *, whole: bool) -> Answer:
@@ -239,22 +249,22 @@ class _Solve:
         self.compile_seconds += seconds
         return other, other.vectors([self.problem])[0]
 
-    def _values(self, template: Template, answer: Answer, position: int) -> AssetValues:
-        return AssetValues(template, answer, f"a{position}", self.problem.price_scale)
+    def _values(self, template: Template, vectors: Vectors, answer: Answer, position: int) -> AssetValues:
+        return AssetValues(template, vectors, answer, f"a{position}", self.problem.price_scale)
 
-    def _lean_holds(self, template: Template, answer: Answer) -> bool:
+    def _lean_holds(self, template: Template, vectors: Vectors, answer: Answer) -> bool:
         """True if no bound of the lean model stands for a wish that is worth breaking."""
         if answer.outcome is not Outcome.OPTIMAL:
             return False
         problem = self.problem
         limit = limit_price(problem) * problem.hours
-        grid = AssetValues(template, answer, GRID, problem.price_scale)
-        if not (
-            np.all(-grid.column_dual("import") <= limit) and np.all(-grid.column_dual("export") <= limit)
-        ):
-            return False
+        grid = AssetValues(template, vectors, answer, GRID, problem.price_scale)
+        for name in ("import", "export"):
+            where = template.columns[GRID, name]
+            if np.any(answer.x[where] >= vectors.upper[where]) and np.any(-grid.column_dual(name) > limit):
+                return False
         return all(
-            asset.lean_holds(problem, self._values(template, answer, position))
+            asset.lean_holds(problem, self._values(template, vectors, answer, position))
             for position, asset in enumerate(problem.assets)
         )
 
@@ -280,13 +290,15 @@ class _Solve:
             solver.use_presolve(True)
             solver.load(template, vectors, integral=whole)
             answer = self._counted(solver, whole=True)
+            if answer.x.size:
+                answer.x = np.minimum(np.maximum(answer.x, vectors.lower), vectors.upper)
             if answer.outcome is Outcome.INFEASIBLE and not soft:
                 soft = True
                 template, vectors = self._other(template, soft=True, discrete=True)
                 continue
             if answer.outcome not in (Outcome.OPTIMAL, Outcome.FEASIBLE):
                 return self._finish(template, vectors, answer)
-            broken = broken_families(self.problem, template, answer)
+            broken = broken_families(self.problem, template, vectors, answer)
             if not broken or round_ == _ROUNDS:
                 return self._settle(template, vectors, answer, whole)
             round_ += 1
@@ -308,6 +320,7 @@ class _Solve:
             answer = found
         elif found.outcome is Outcome.FEASIBLE:
             answer.outcome = Outcome.FEASIBLE
+        answer.x = np.minimum(np.maximum(answer.x, vectors.lower), vectors.upper)
         return self._finish(template, vectors, answer)
 
     def _finish(self, template: Template, vectors: Vectors, answer: Answer) -> DispatchSolution:
@@ -316,10 +329,9 @@ class _Solve:
         self.template = template
         if answer.outcome not in (Outcome.OPTIMAL, Outcome.FEASIBLE):
             return self._nothing(answer)
-        np.clip(answer.x, vectors.lower, vectors.upper, out=answer.x)
-        grid = AssetValues(template, answer, GRID, problem.price_scale)
+        grid = AssetValues(template, vectors, answer, GRID, problem.price_scale)
         schedules = tuple(
-            asset.read(problem, self._values(template, answer, position))
+            asset.read(problem, self._values(template, vectors, answer, position))
             for position, asset in enumerate(problem.assets)
         )
         imported, exported = grid.column("import"), grid.column("export")
@@ -378,20 +390,42 @@ class _Solve:
         )
 
 
-def broken_families(problem: DispatchProblem, template: Template, answer: Answer) -> dict[Family, BoolArray]:
+def idle_start(problem: DispatchProblem, template: Template) -> tuple[IntArray, IntArray] | None:
+    """A start in which every asset rests and the connection carries what is left; None if an asset knows none."""
+    if any(template.shape.site) or template.shape.soft:
+        return None
+    columns = np.zeros(template.column_count, dtype=np.int64)
+    left = problem.load_kw
+    for position, asset in enumerate(problem.assets):
+        families = asset.idle(problem)
+        if families is None:
+            return None
+        for name, code in families.items():
+            columns[template.columns[f"a{position}", name]] = code
+        if isinstance(asset, Pv):
+            left = left - asset.available_kw
+    imports = left > 0.0
+    columns[template.columns[GRID, "import"]] = np.where(imports, BASIC, AT_LOWER)
+    columns[template.columns[GRID, "export"]] = np.where(imports, AT_LOWER, BASIC)
+    return columns, np.where(template.equal, AT_LOWER, BASIC)
+
+
+def broken_families(
+    problem: DispatchProblem, template: Template, vectors: Vectors, answer: Answer
+) -> dict[Family, BoolArray]:
     """Per binary family: where the relaxed answer cannot be followed."""
     found: dict[Family, BoolArray] = {}
-    grid = AssetValues(template, answer, GRID, problem.price_scale)
-    both = np.minimum(grid.column("import"), grid.column("export")) > EXCLUSIVE_KW
-    if both.any():
+    grid = AssetValues(template, vectors, answer, GRID, problem.price_scale)
+    both = clash(grid.column("import"), grid.column("export"))
+    if both is not None:
         found[GRID, "importing"] = both
     for k, event in enumerate(problem.demand_responses):
-        values = AssetValues(template, answer, f"response{k}", problem.price_scale)
+        values = AssetValues(template, vectors, answer, f"response{k}", problem.price_scale)
         mask = broken_response(problem, event, values, grid.column("import"), grid.column("export"))
         if mask.any():
             found[f"response{k}", "responds"] = mask
     for position, asset in enumerate(problem.assets):
-        values = AssetValues(template, answer, f"a{position}", problem.price_scale)
+        values = AssetValues(template, vectors, answer, f"a{position}", problem.price_scale)
         for name, mask in asset.broken(problem, values).items():
             if mask.any():
                 found[f"a{position}", name] = mask

@@ -79,7 +79,7 @@ class WarmDispatch:
             if family in template.directions
         }
         keep = ~np.isin(whole, list(self._now.values()))
-        vectors = template.vectors([problem])[0]
+        self._vectors = vectors = template.vectors([problem])[0]
         vectors.lower[whole[keep]] = fixed[keep]
         vectors.upper[whole[keep]] = fixed[keep]
         self._pinned = frozenset(int(column) for column in whole[keep])
@@ -162,7 +162,7 @@ class WarmDispatch:
         """Directions that the answer leaves open in the first interval."""
         if answer.outcome is not Outcome.OPTIMAL:
             return []
-        broken = broken_families(problem, self._template, answer)
+        broken = broken_families(problem, self._template, self._vectors, answer)
         families = [family for family, mask in broken.items() if mask[0]]
         if self._template.shape.discrete:
             families = [family for family in families if family in self._now]
@@ -188,9 +188,9 @@ class WarmDispatch:
         if answer.outcome not in (Outcome.OPTIMAL, Outcome.FEASIBLE) or not answer.row_dual.size:
             return _no_decision(Outcome.FAILED, seconds)
         scale = problem.price_scale
-        grid = AssetValues(self._template, answer, GRID, scale)
+        grid = AssetValues(self._template, self._vectors, answer, GRID, scale)
         schedules = [
-            asset.read(problem, AssetValues(self._template, answer, f"a{position}", scale))
+            asset.read(problem, AssetValues(self._template, self._vectors, answer, f"a{position}", scale))
             for position, asset in enumerate(problem.assets)
         ]
         imported, exported, unserved, surplus = (

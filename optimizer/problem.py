@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from optimizer.arrays import BoolArray, Check, FloatArray, InvalidProblem, Series, as_series, freeze
+from optimizer.arrays import BoolArray, Check, FloatArray, IntArray, InvalidProblem, Series, as_series, freeze
 
 if TYPE_CHECKING:
     from optimizer.audit import AuditReport
@@ -214,6 +214,13 @@ class Asset(ABC):
     def lean_holds(self, problem: DispatchProblem, values: Values) -> bool:
         """True if no wish that the lean model kept as a bound is worth breaking at its price."""
         return True
+
+    def idle(self, problem: DispatchProblem) -> Mapping[str, int | IntArray] | None:
+        """Where each variable family stands when the asset rests (see `builder.BASIC`): a start for the linear model.
+
+        One basic entry per equality row of the asset. None: the asset knows no such start.
+        """
+        return None
 
     def broken(self, problem: DispatchProblem, values: Values) -> Mapping[str, BoolArray]:
         """Per binary family: where the relaxed answer is not one the asset can follow."""

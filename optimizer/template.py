@@ -21,7 +21,7 @@ from pyomo.repn.linear import LinearRepnVisitor
 from pyomo.repn.plugins.parameterized_standard_form import ParameterizedLinearStandardFormCompiler
 from pyomo.repn.util import OrderedVarRecorder
 
-from optimizer.arrays import FloatArray, IntArray
+from optimizer.arrays import BoolArray, FloatArray, IntArray
 from optimizer.formulation.builder import Shape, SiteModel
 from optimizer.formulation.site import formulate_site, site_parameters
 from optimizer.problem import DispatchProblem
@@ -62,6 +62,8 @@ class Template:
     """Where each constraint family stands among the rows."""
     binaries: Mapping[Family, Where]
     """Columns that stand for 0/1 decisions."""
+    equal: BoolArray
+    """Rows that are equations."""
     constant: FloatArray
     """All vectors, one behind the other, at theta = 0."""
     moving: IntArray
@@ -270,6 +272,7 @@ def _assemble(
         columns=columns,
         rows={family: _where(at) for family, at in rows.items()},
         binaries={family: columns[family] for family in site.binaries if family in columns},
+        equal=np.array(sense_of) == 0,
         constant=np.array(affine.constant),
         moving=moving,
         affine=linear_map,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optimizer.arrays import BoolArray, Check, FloatArray, Series, freeze
-from optimizer.formulation.builder import EXCLUSIVE_KW, Expr, SiteModel, Values, Vector
+from optimizer.arrays import BoolArray, Check, FloatArray, IntArray, Series, freeze
+from optimizer.formulation.builder import AT_LOWER, BASIC, Expr, SiteModel, Values, Vector, clash
 from optimizer.formulation.site import ramp, slope_of
 from optimizer.ladder import LADDER
 from optimizer.problem import Asset, DispatchProblem
@@ -148,7 +148,6 @@ class Battery(Asset):
         top = max(self.capacity_kwh, stored)
         ceiling = top if self.band_max_kwh is None else np.minimum(self.band_max_kwh, self.capacity_kwh)
         floor = np.minimum(self.band_min_kwh, self.capacity_kwh)
-        price = self._band_price(problem) * hours
         numbers: dict[str, Series] = {
             "charge_limit_kw": self.charge_limit_kw,
             "discharge_limit_kw": self.discharge_limit_kw,
@@ -159,8 +158,8 @@ class Battery(Asset):
             "top_kwh": top,
             "floor_kwh": floor,
             "ceiling_kwh": ceiling,
-            "floor_cost": price,
-            "ceiling_cost": 0.1 * price,
+            "floor_cost": self._band_price(problem) * hours,
+            "ceiling_cost": 0.1 * self._band_price(problem) * hours,
             "tie_charge": ramp(problem, slope_of(self.name, "charge")),
             "tie_discharge": ramp(problem, slope_of(self.name, "discharge")),
             "discharge_cost": hours * self.wear_per_kwh,
@@ -188,13 +187,22 @@ class Battery(Asset):
 
     def lean_holds(self, problem: DispatchProblem, values: Values) -> bool:
         """True if no kWh beyond the band would have been worth its price."""
+        if self.band_max_kwh is None and isinstance(self.band_min_kwh, float) and self.band_min_kwh <= 0.0:
+            return True
         slope = values.column_dual("stored")
         price = self._band_price(problem) * problem.hours
         return bool(np.all(slope <= price) and (self.band_max_kwh is None or np.all(-slope <= 0.1 * price)))
 
     def broken(self, problem: DispatchProblem, values: Values) -> Mapping[str, BoolArray]:
         """Where it charges and discharges at once."""
-        return {"charging": np.minimum(values.column("charge"), values.column("discharge")) > EXCLUSIVE_KW}
+        both = clash(values.column("charge"), values.column("discharge"))
+        return {} if both is None else {"charging": both}
+
+    def idle(self, problem: DispatchProblem) -> Mapping[str, int | IntArray] | None:
+        """At rest: powers at zero, stored energy basic."""
+        if self.wear_segments or self.inverter is not None:
+            return None
+        return {"charge": AT_LOWER, "discharge": AT_LOWER, "stored": BASIC}
 
     def read(self, problem: DispatchProblem, values: Values) -> BatterySchedule:
         """Charge, discharge, stored energy and its value."""

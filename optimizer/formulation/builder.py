@@ -25,6 +25,9 @@ Expr = Any
 EXCLUSIVE_KW = 1e-6
 """Opposite powers below this are one direction [kW]."""
 
+AT_LOWER, AT_UPPER, BASIC = 0, 1, 2
+"""Codes of a starting basis: at a bound, or basic."""
+
 Vector = Sequence[Any]
 """Variables or parameters of one family, one per interval (or per fence post, or per segment)."""
 
@@ -161,3 +164,11 @@ def weak_power(power: FloatArray, least: Series) -> BoolArray:
     """Everywhere, if a power is anywhere neither 0 nor at least the least: mending one interval breaks the next."""
     weak = (power > EXCLUSIVE_KW) & (power < np.asarray(least) - EXCLUSIVE_KW)
     return np.full(power.shape, bool(weak.any()))
+
+
+def clash(one: FloatArray, other: FloatArray) -> BoolArray | None:
+    """Where two non-negative powers are both above EXCLUSIVE_KW; None if nowhere."""
+    if one @ other <= EXCLUSIVE_KW**2:
+        return None
+    both: BoolArray = np.minimum(one, other) > EXCLUSIVE_KW
+    return both if both.any() else None

@@ -6,10 +6,8 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from optimizer.arrays import BoolArray, Check, FloatArray, Series, freeze
-from optimizer.formulation.builder import EXCLUSIVE_KW, SiteModel, Values, Vector
+from optimizer.formulation.builder import SiteModel, Values, Vector, clash
 from optimizer.ladder import TIE_BREAK
 from optimizer.problem import Asset, DispatchProblem
 from optimizer.solution import AssetSchedule
@@ -74,7 +72,8 @@ class HybridInverter(Asset):
 
     def broken(self, problem: DispatchProblem, values: Values) -> Mapping[str, BoolArray]:
         """Where power passes both ways at once."""
-        return {"inverting": np.minimum(values.column("to_ac"), values.column("to_dc")) > EXCLUSIVE_KW}
+        both = clash(values.column("to_ac"), values.column("to_dc"))
+        return {} if both is None else {"inverting": both}
 
     def read(self, problem: DispatchProblem, values: Values) -> InverterSchedule:
         """Power to either side."""

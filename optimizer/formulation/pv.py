@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optimizer.arrays import Check, FloatArray, Series, freeze
-from optimizer.formulation.builder import SiteModel, Values, Vector
+from optimizer.arrays import Check, FloatArray, IntArray, Series, freeze
+from optimizer.formulation.builder import AT_UPPER, SiteModel, Values, Vector
 from optimizer.formulation.site import slope_of
 from optimizer.ladder import TIE_BREAK
 from optimizer.problem import Asset, DispatchProblem
@@ -69,6 +69,10 @@ class Pv(Asset):
     def reach(self, problem: DispatchProblem) -> tuple[Series, Series]:
         """What is available; nothing at the bus when it hangs behind an inverter."""
         return 0.0, 0.0 if self.inverter is not None else self.available_kw
+
+    def idle(self, problem: DispatchProblem) -> Mapping[str, int | IntArray] | None:
+        """Everything used."""
+        return None if self.inverter is not None else {"used": AT_UPPER}
 
     def read(self, problem: DispatchProblem, values: Values) -> PvSchedule:
         """Used and curtailed power."""
