@@ -267,7 +267,7 @@ def open_device(
     unit_id
         Modbus unit, 0..255.
     driver
-        `sunspec`, or the stem of a file in drivers/devices.
+        `sunspec`, the stem of a file in drivers/devices, or the path of a device file of your own (`*.yaml`).
     links
         Owner of the connections; devices behind one endpoint share one.
     read_only
@@ -279,7 +279,7 @@ def open_device(
 
     Raises
     ------
-    EndpointError, UnknownDriverError
+    EndpointError, UnknownDriverError, DeviceFileError
         The configuration is wrong; the message names the value and the remedy.
     """
     if not 0 <= unit_id <= 255:
@@ -288,7 +288,7 @@ def open_device(
     source: Learns
     if driver == SUNSPEC:
         source = _SunSpec()
-    elif driver in device_file_names():
+    elif driver in device_file_names() or driver.endswith(".yaml"):
         source = load_device_file(driver)
         link.require(min_gap_s=source.min_gap_s, timeout_s=source.timeout_s)
     else:

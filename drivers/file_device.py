@@ -215,5 +215,12 @@ def _step(spec: StepSpec, registers: Mapping[str, Register]) -> Step:
 
 @cache
 def load_device_file(driver: str, folder: Path = DEVICES) -> FileDevice:
-    """The device file with this stem."""
-    return FileDevice(load_spec(folder / f"{driver}.yaml"))
+    """The device file with this stem, or at this path when it ends in `.yaml`.
+
+    Raises
+    ------
+    DeviceFileError
+        The file cannot be read or breaks its schema.
+    """
+    path = Path(driver) if driver.endswith(".yaml") else folder / f"{driver}.yaml"
+    return FileDevice(load_spec(path))
