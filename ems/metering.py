@@ -98,22 +98,22 @@ class SiteMeter:
         """
         self.note(at, site_powers(self.site, reading))
         before, self.marks = self.marks, CounterMarks(at=at, kwh=self.counters(reading))
+        hours = self.step_s / 3600.0
+        sampled = {name: channel.take(hours) for name, channel in self._channels.items()}
         if before is None:
-            self._channels.clear()
             return ()
         missed = max(0, round((at - before.at).total_seconds() / self.step_s) - 1)
         count = missed + 1
-        hours = self.step_s / 3600.0
         risen = self._risen(before, self.marks)
-        sampled = {name: channel.take(hours) for name, channel in self._channels.items()}
         energy: dict[str, float | None] = {}
         filled = missed > 0
         for name, (kwh, sparse) in sampled.items():
             counted = risen.get(name)
             energy[name] = kwh if counted is None else counted / count
             filled = filled or (counted is None and (sparse or self._is_counted(name)))
-        if missed:
+        if missed or energy["load"] is None:
             energy["load"] = self._balance(energy)
+            filled = True
         curtailed, self.curtailed = self.curtailed, False
         return tuple(
             MeasuredInterval(
