@@ -73,6 +73,11 @@ def test_fixed_models_are_laid_out_and_decoded_as_pysunspec2_does(model_id, seed
         pytest.param(160, 8 + 3 * 20, {"N": 3}, id="160: modules by length"),
         pytest.param(714, 18 + 2 * 25, {"NPrt": 2}, id="714: ports by count"),
         pytest.param(803, 90, {"NStr": 2}, id="803: strings by count"),
+        pytest.param(804, 78, {"NMod": 2}, id="804: modules by count"),
+        pytest.param(705, 45, {"NPt": 3, "NCrv": 2}, id="705: curves of points"),
+        pytest.param(706, 35, {"NPt": 3, "NCrv": 2}, id="706: curves of points"),
+        pytest.param(711, 32, {"NCtl": 2}, id="711: controls by count"),
+        pytest.param(712, 28, {"NPt": 2, "NCrv": 2}, id="712: curves of points"),
     ],
 )
 def test_repeating_groups_are_laid_out_as_pysunspec2_does(model_id, length, counts):
