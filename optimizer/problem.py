@@ -278,6 +278,8 @@ class DispatchProblem:
     """Absolute gap at which a mixed-integer solve may stop [currency]; None: 0.03 kWh at the price scale, about 1 cent."""
     time_limit_s: float = 10.0
     """Time box of one solve [s]."""
+    price_scale: float = field(init=False, repr=False)
+    """Largest absolute price per kWh the site can see [currency/kWh]; 1 where everything is free."""
 
     def __post_init__(self) -> None:
         freeze(self, "hours", "load_kw")
@@ -288,6 +290,7 @@ class DispatchProblem:
                 check.refuse(name, value, "give a one-dimensional array with one value per interval")
         check.intervals = self.intervals
         self._validate_site(check)
+        object.__setattr__(self, "price_scale", _price_scale(self))
         names = set()
         for asset in self.assets:
             if asset.name in names:
@@ -352,27 +355,6 @@ class DispatchProblem:
         """Number of intervals T."""
         return int(self.hours.size)
 
-    @property
-    def price_scale(self) -> float:
-        """Largest absolute price per kWh the site can see [currency/kWh]; 1 where everything is free."""
-        prices = self.prices
-        scale = (
-            max(
-                float(np.max(np.abs(prices.import_per_kwh))),
-                float(np.max(np.abs(prices.export_per_kwh))),
-                float(np.max(np.abs(prices.co2_kg_per_kwh))) * abs(prices.co2_per_kg),
-                *(tariff.blocks[-1].price_per_kwh for tariff in self.tariffs),
-                *(event.reward_per_kwh for event in self.demand_responses),
-            )
-            if self.tariffs or self.demand_responses
-            else max(
-                float(np.max(np.abs(prices.import_per_kwh))),
-                float(np.max(np.abs(prices.export_per_kwh))),
-                float(np.max(np.abs(prices.co2_kg_per_kwh))) * abs(prices.co2_per_kg),
-            )
-        )
-        return scale or 1.0
-
     def of(self, kind: type[AnyAsset]) -> tuple[AnyAsset, ...]:
         """The site's assets of one kind."""
         return tuple(asset for asset in self.assets if isinstance(asset, kind))
@@ -401,3 +383,15 @@ class DispatchProblem:
 def per_interval(value: Series | None, intervals: int) -> FloatArray:
     """The series as an array of shape (T,)."""
     return np.broadcast_to(np.asarray(as_series(value), dtype=np.float64), (intervals,))
+
+
+def _price_scale(problem: DispatchProblem) -> float:
+    prices = problem.prices
+    seen = [
+        float(np.max(np.abs(prices.import_per_kwh))),
+        float(np.max(np.abs(prices.export_per_kwh))),
+        float(np.max(prices.co2_kg_per_kwh)) * abs(prices.co2_per_kg),
+    ]
+    seen += [tariff.blocks[-1].price_per_kwh for tariff in problem.tariffs]
+    seen += [event.reward_per_kwh for event in problem.demand_responses]
+    return max(seen) or 1.0
