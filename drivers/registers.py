@@ -158,19 +158,19 @@ def encode(register: Register, value: float | None, power_of_ten: int = 0) -> by
     """
     if value is None:
         if register.absent:
-            return _pack(register, register.absent[0])
+            return encode_raw(register, register.absent[0])
         if register.type in (RegisterType.FLOAT32, RegisterType.FLOAT64):
-            return _pack(register, float("nan"))
+            return encode_raw(register, float("nan"))
         raise ValueError(f"register {register.name} has no way to say absent")
     if register.meaning is not None:
         raw = next((code for code, meant in register.meaning.items() if meant == value), None)
         if raw is None:
             raise ValueError(f"register {register.name}: no code means {value}")
-        return _pack(register, raw << register.shift)
+        return encode_raw(register, raw << register.shift)
     scaled = value / register.factor / 10.0**power_of_ten + register.offset
     if register.type in (RegisterType.FLOAT32, RegisterType.FLOAT64):
-        return _pack(register, scaled)
-    return _pack(register, round(scaled) << register.shift if register.shift else round(scaled))
+        return encode_raw(register, scaled)
+    return encode_raw(register, round(scaled) << register.shift if register.shift else round(scaled))
 
 
 def encode_text(register: Register, text: str) -> bytes:
@@ -179,7 +179,8 @@ def encode_text(register: Register, text: str) -> bytes:
     return _wire_order(register, raw)
 
 
-def _pack(register: Register, raw: float) -> bytes:
+def encode_raw(register: Register, raw: float) -> bytes:
+    """Bytes of a raw number, exact for whole numbers of any length; ValueError when it does not fit."""
     if register.type is RegisterType.BIT:
         return bytes((int(bool(raw)),))
     packer = _STRUCT[register.type]

@@ -8,7 +8,7 @@ from drivers.device_file import DeviceSpec, IdentitySpec, PlaceSpec
 from drivers.file_device import passes, place_register, register_of
 from drivers.protocols import Unit
 from drivers.quantities import unit_of
-from drivers.registers import Register, RegisterType, encode, encode_text, raw_value
+from drivers.registers import Register, RegisterType, encode, encode_raw, encode_text, raw_value
 from drivers.twin.image import RegisterImage
 
 _TYPICAL: Final[Mapping[Unit, float]] = {
@@ -96,14 +96,12 @@ class FileImage:
         register = place_register("identity", test)
         if passes(test, raw_value(register, self.image.held(register))):
             return
-        wanted: float | str
-        if test.matches is not None:
-            wanted = text_matching(test.matches)
-        elif test.between is not None:
-            wanted = (test.between[0] + test.between[1]) / 2.0 / test.scale
+        if test.between is not None:
+            middle = (test.between[0] + test.between[1]) / 2.0 / test.scale
+            data = encode(register, middle)
         else:
-            wanted = test.one_of[0]
-        data = encode_text(register, wanted) if isinstance(wanted, str) else encode(register, wanted)
+            wanted = text_matching(test.matches) if test.matches is not None else test.one_of[0]
+            data = encode_text(register, wanted) if isinstance(wanted, str) else encode_raw(register, wanted)
         self.image.store(register.table, register.address, data)
 
 
