@@ -186,6 +186,13 @@ class SolarForecaster:
             sources=names, qualities=qualities,
         )  # fmt: skip
 
+    def clear_kw(self, start_at: datetime, step: timedelta, count: int) -> FloatArray:
+        """Clear-sky power [kW] as learned, shape (S, count); exactly 0 while the sun is down."""
+        for candidate in self.candidates_:
+            if isinstance(candidate, RecentIndex) and candidate.plants_ is not None:
+                return candidate.plants_.clear_kw(start_at, step, count)
+        raise NotFitted(f"{self.name}: call fit first")
+
 
 def _levels(paths: ZPaths) -> FloatArray:
     return paths.centre[..., None] + paths.residual
