@@ -18,11 +18,11 @@ import numpy as np
 
 from optimizer.arrays import BoolArray, FloatArray, IntArray
 from optimizer.audit import Audit, Finding, audit
-from optimizer.formulation.builder import AT_LOWER, BASIC, Shape, clash
+from optimizer.formulation.builder import BASIC, Shape, clash
 from optimizer.formulation.pv import Pv
 from optimizer.formulation.site import GRID, limit_price, site_shape
 from optimizer.formulation.tariff import broken_response
-from optimizer.highs import Answer, Basis, Solver
+from optimizer.highs import Answer, Basis, CodeArray, Solver
 from optimizer.problem import DispatchProblem
 from optimizer.solution import DispatchSolution, Outcome, SolveReport
 from optimizer.template import Family, Template, Vectors, compile_shape
@@ -171,8 +171,14 @@ class AssetValues:
         where = template.columns.get((self.key, name))
         if where is None:
             return np.zeros(template.shape.intervals)
-        priced = np.add.reduceat(vectors.matrix * self.answer.row_dual[template.index], template.starts[:-1])
-        reduced: FloatArray = (vectors.cost[where] - priced[where]) * self.scale
+        if not isinstance(where, slice):
+            where = slice(int(where[0]), int(where[-1]) + 1)  # families stand together (`column_order`)
+        starts = template.starts[where]
+        span = slice(starts[0], template.starts[where.stop])
+        priced = np.add.reduceat(
+            vectors.matrix[span] * self.answer.row_dual[template.index[span]], starts - starts[0]
+        )
+        reduced: FloatArray = (vectors.cost[where] - priced) * self.scale
         return reduced
 
 
@@ -257,11 +263,11 @@ class _Solve:
         if answer.outcome is not Outcome.OPTIMAL:
             return False
         problem = self.problem
-        limit = limit_price(problem) * problem.hours
         grid = AssetValues(template, vectors, answer, GRID, problem.price_scale)
         for name in ("import", "export"):
             where = template.columns[GRID, name]
-            if np.any(answer.x[where] >= vectors.upper[where]) and np.any(-grid.column_dual(name) > limit):
+            touched = (answer.x[where] >= vectors.upper[where]).any()
+            if touched and (-grid.column_dual(name) > limit_price(problem) * problem.hours).any():
                 return False
         return all(
             asset.lean_holds(problem, self._values(template, vectors, answer, position))
@@ -339,7 +345,7 @@ class _Solve:
         checked = audit(problem, schedules, imported, exported, unserved, surplus)
         total = sum(line.amount for line in checked.costs)
         constant = sum(asset.constant_cost(problem) for asset in problem.assets)
-        claimed = constant + answer.objective * problem.price_scale - float(vectors.tie @ answer.x)
+        claimed = constant + answer.objective * problem.price_scale - preference(template, vectors, answer)
         size = sum(abs(line.amount) for line in checked.costs) + problem.price_scale
         if not abs(claimed - total) <= COST_TOLERANCE * size:
             checked.findings.append(
@@ -390,11 +396,17 @@ class _Solve:
         )
 
 
-def idle_start(problem: DispatchProblem, template: Template) -> tuple[IntArray, IntArray] | None:
+def preference(template: Template, vectors: Vectors, answer: Answer) -> float:
+    """What the order among equal plans adds to the objective [currency]."""
+    columns, numbers = template.tie
+    return float(answer.x[columns] @ vectors.theta[numbers])
+
+
+def idle_start(problem: DispatchProblem, template: Template) -> tuple[CodeArray, CodeArray] | None:
     """A start in which every asset rests and the connection carries what is left; None if an asset knows none."""
     if any(template.shape.site) or template.shape.soft:
         return None
-    columns = np.zeros(template.column_count, dtype=np.int64)
+    columns = np.zeros(template.column_count, dtype=np.int8)
     left = problem.load_kw
     for position, asset in enumerate(problem.assets):
         families = asset.idle(problem)
@@ -405,9 +417,9 @@ def idle_start(problem: DispatchProblem, template: Template) -> tuple[IntArray, 
         if isinstance(asset, Pv):
             left = left - asset.available_kw
     imports = left > 0.0
-    columns[template.columns[GRID, "import"]] = np.where(imports, BASIC, AT_LOWER)
-    columns[template.columns[GRID, "export"]] = np.where(imports, AT_LOWER, BASIC)
-    return columns, np.where(template.equal, AT_LOWER, BASIC)
+    columns[template.columns[GRID, "import"]] = BASIC * imports
+    columns[template.columns[GRID, "export"]] = BASIC * ~imports
+    return columns, template.idle_rows
 
 
 def broken_families(

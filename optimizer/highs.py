@@ -10,6 +10,7 @@ from typing import Any
 
 import highspy
 import numpy as np
+import numpy.typing as npt
 
 from optimizer.arrays import FloatArray, IntArray
 from optimizer.solution import Outcome
@@ -17,6 +18,8 @@ from optimizer.template import Template, Vectors
 
 Basis = Any
 """A HiGHS basis: opaque outside this module."""
+
+CodeArray = npt.NDArray[np.int8]
 
 _CODES = np.array(
     [highspy.HighsBasisStatus.kLower, highspy.HighsBasisStatus.kUpper, highspy.HighsBasisStatus.kBasic],
@@ -118,11 +121,11 @@ class Solver:
         """Start the next run from a basis of the same shape."""
         self._highs.setBasis(basis)
 
-    def start_at(self, columns: IntArray, rows: IntArray) -> None:
+    def start_at(self, columns: CodeArray, rows: CodeArray) -> None:
         """Start the next run from a basis given by codes: see `builder.AT_LOWER` and its like."""
         basis = highspy.HighsBasis()
         basis.col_status = _CODES[columns].tolist()
-        basis.row_status = _CODES[rows].tolist()
+        basis.row_status = _statuses(rows.tobytes())
         basis.valid = True
         basis.alien = False
         self._highs.setBasis(basis)
@@ -234,6 +237,12 @@ def _no_answer(outcome: Outcome, seconds: float, message: str) -> Answer:
         seconds=seconds,
         message=message,
     )
+
+
+@lru_cache(maxsize=64)
+def _statuses(codes: bytes) -> list[Any]:
+    statuses: list[Any] = _CODES[np.frombuffer(codes, dtype=np.int8)].tolist()
+    return statuses
 
 
 @lru_cache(maxsize=256)

@@ -21,8 +21,8 @@ from pyomo.repn.linear import LinearRepnVisitor
 from pyomo.repn.plugins.parameterized_standard_form import ParameterizedLinearStandardFormCompiler
 from pyomo.repn.util import OrderedVarRecorder
 
-from optimizer.arrays import BoolArray, FloatArray, IntArray
-from optimizer.formulation.builder import Shape, SiteModel
+from optimizer.arrays import FloatArray, IntArray
+from optimizer.formulation.builder import AT_LOWER, BASIC, Shape, SiteModel
 from optimizer.formulation.site import formulate_site, site_parameters
 from optimizer.problem import DispatchProblem
 
@@ -41,8 +41,8 @@ class Vectors:
     row_lower: FloatArray
     row_upper: FloatArray
     matrix: FloatArray
-    tie: FloatArray
-    """The part of `cost` that only orders equal plans."""
+    theta: FloatArray
+    """The numbers all of it was made from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -62,16 +62,20 @@ class Template:
     """Where each constraint family stands among the rows."""
     binaries: Mapping[Family, Where]
     """Columns that stand for 0/1 decisions."""
-    equal: BoolArray
-    """Rows that are equations."""
+    idle_rows: npt.NDArray[np.int8]
+    """Codes of the rows in an idle start: equations hold, all others have slack."""
     constant: FloatArray
     """All vectors, one behind the other, at theta = 0."""
     moving: IntArray
     """Entries of `constant` that depend on theta."""
     affine: sp.csr_array
     """How they depend on it, (moving, theta)."""
-    tie: sp.csr_array
-    """How the order among equal plans depends on theta, (columns, theta)."""
+    plain: tuple[IntArray, IntArray, FloatArray]
+    """Entries that depend on one number only: entry, number, factor; most do."""
+    mixed: tuple[IntArray, sp.csr_array]
+    """Entries that depend on several: entry, rows of `affine`."""
+    tie: tuple[IntArray, IntArray]
+    """Columns that carry an order among equal plans, and the number that gives it."""
     directions: frozenset[Family]
     """Binary families that only keep opposite powers apart."""
     cuts: tuple[int, ...]
@@ -107,12 +111,16 @@ class Template:
     def vectors(self, problems: Sequence[DispatchProblem]) -> list[Vectors]:
         """The vectors of many problems of this shape, by one sparse product."""
         theta = self.thetas(problems)
-        tie = (self.tie @ theta.T).T
-        flat = np.repeat(self.constant[None, :], len(problems), axis=0)
-        flat[:, self.moving] += (self.affine @ theta.T).T
+        flat = np.empty((len(problems), self.constant.size))
+        flat[:] = self.constant
+        entry, number, factor = self.plain
+        flat[:, entry] += theta.take(number, axis=1) * factor
+        entry, rows = self.mixed
+        if entry.size:
+            flat[:, entry] += (rows @ theta.T).T
         result = []
         a, b, c, d, e = self.cuts
-        for row, own_tie, problem in zip(flat, tie, problems, strict=True):
+        for row, own_theta, problem in zip(flat, theta, problems, strict=True):
             row[:a] /= problem.price_scale
             result.append(
                 Vectors(
@@ -122,7 +130,7 @@ class Template:
                     row_lower=row[c:d],
                     row_upper=row[d:e],
                     matrix=row[e:],
-                    tie=own_tie,
+                    theta=own_theta,
                 )
             )
         return result
@@ -254,6 +262,7 @@ def _assemble(
         (affine.coef, (row_of, affine.param)), shape=(len(moving), len(parameters)), dtype=np.float64
     )
     linear_map.sum_duplicates()
+    plain = np.diff(linear_map.indptr) == 1
     columns = _families(site.variables, {id(v): k for k, v in enumerate(form.columns)})
     rows: dict[Family, list[int]] = {}
     for at, row in enumerate(kept):
@@ -272,10 +281,16 @@ def _assemble(
         columns=columns,
         rows={family: _where(at) for family, at in rows.items()},
         binaries={family: columns[family] for family in site.binaries if family in columns},
-        equal=np.array(sense_of) == 0,
+        idle_rows=np.where(np.array(sense_of) == 0, AT_LOWER, BASIC).astype(np.int8),
         constant=np.array(affine.constant),
         moving=moving,
         affine=linear_map,
+        plain=(
+            moving[plain],
+            linear_map.indices[linear_map.indptr[:-1][plain]],
+            linear_map.data[linear_map.indptr[:-1][plain]],
+        ),
+        mixed=(moving[~plain], linear_map[np.flatnonzero(~plain)]),
         tie=_tie_map(affine, slots, n_columns, len(parameters)),
         directions=frozenset(site.directions),
         cuts=tuple(int(cut) for cut in cuts),
@@ -285,14 +300,14 @@ def _assemble(
 
 def _tie_map(
     affine: _Affine, slots: Mapping[Family, slice], n_columns: int, n_parameters: int
-) -> sp.csr_array:
-    """The part of the affine map that leads from `tie_` parameters to costs."""
+) -> tuple[IntArray, IntArray]:
+    """Columns whose cost holds a `tie_` parameter, and that parameter; it enters with factor 1 (`SiteModel.prefer`)."""
     is_tie = np.zeros(n_parameters, dtype=bool)
     for (_, name), slot in slots.items():
         is_tie[slot] = name.startswith("tie_")
-    entry, param, coef = np.array(affine.entry), np.array(affine.param), np.array(affine.coef)
+    entry, param = np.array(affine.entry, dtype=np.int64), np.array(affine.param, dtype=np.int64)
     kept = (entry < n_columns) & is_tie[param]
-    return sp.csr_array((coef[kept], (entry[kept], param[kept])), shape=(n_columns, n_parameters))
+    return entry[kept], param[kept]
 
 
 def _columns_of(matrix: Any) -> IntArray:

@@ -113,7 +113,7 @@ class Battery(Asset):
             leaks=self.standby_loss_frac_per_h > 0.0,
             inverter=inverter,
             segments=len(self.wear_segments),
-            has_floor=bool(np.any(np.asarray(self.band_min_kwh) > 0.0)),
+            has_floor=self._has_floor(),
             has_ceiling=self.band_max_kwh is not None,
         )
 
@@ -146,8 +146,8 @@ class Battery(Asset):
         stored = self.stored_kwh
         keep = (1.0 - self.standby_loss_frac_per_h) ** hours if self.standby_loss_frac_per_h else 1.0
         top = max(self.capacity_kwh, stored)
-        ceiling = top if self.band_max_kwh is None else np.minimum(self.band_max_kwh, self.capacity_kwh)
-        floor = np.minimum(self.band_min_kwh, self.capacity_kwh)
+        ceiling = top if self.band_max_kwh is None else _within(self.band_max_kwh, self.capacity_kwh)
+        floor = _within(self.band_min_kwh, self.capacity_kwh)
         numbers: dict[str, Series] = {
             "charge_limit_kw": self.charge_limit_kw,
             "discharge_limit_kw": self.discharge_limit_kw,
@@ -182,7 +182,10 @@ class Battery(Asset):
     def needs_soft(self, problem: DispatchProblem) -> bool:
         """True if it stands outside its band now."""
         top = self.capacity_kwh if self.band_max_kwh is None else self.band_max_kwh
-        low = self.stored_kwh < min(self.capacity_kwh, float(np.max(self.band_min_kwh)))
+        least = self.band_min_kwh
+        low = self.stored_kwh < min(
+            self.capacity_kwh, least if isinstance(least, float) else float(least.max())
+        )
         return low or (self.band_max_kwh is not None and self.stored_kwh > float(np.min(top)))
 
     def lean_holds(self, problem: DispatchProblem, values: Values) -> bool:
@@ -191,7 +194,7 @@ class Battery(Asset):
             return True
         slope = values.column_dual("stored")
         price = self._band_price(problem) * problem.hours
-        return bool(np.all(slope <= price) and (self.band_max_kwh is None or np.all(-slope <= 0.1 * price)))
+        return bool((slope <= price).all() and (self.band_max_kwh is None or (-slope <= 0.1 * price).all()))
 
     def broken(self, problem: DispatchProblem, values: Values) -> Mapping[str, BoolArray]:
         """Where it charges and discharges at once."""
@@ -236,8 +239,9 @@ class Battery(Asset):
         if stored[0] != self.stored_kwh:
             report.zero(name, "stored_now", stored[:1] - self.stored_kwh, unit="kWh")
         price = self._band_price(problem)
-        floor = np.minimum(self.band_min_kwh, self.capacity_kwh)
-        report.wish("reserve", name, floor - stored[1:], hours, price, unit="kWh h")
+        if self._has_floor():
+            floor = _within(self.band_min_kwh, self.capacity_kwh)
+            report.wish("reserve", name, floor - stored[1:], hours, price, unit="kWh h")
         if self.band_max_kwh is not None:
             ceiling = np.minimum(self.band_max_kwh, self.capacity_kwh)
             report.wish("band_max", name, stored[1:] - ceiling, hours, 0.1 * price, unit="kWh h")
@@ -245,6 +249,10 @@ class Battery(Asset):
         if self.wear_segments:
             report.charge("wear_depth", name, _wear_by_depth(self, schedule, hours))
         report.charge("end_value", name, -end_value(self, problem) * float(stored[-1]), is_money=False)
+
+    def _has_floor(self) -> bool:
+        least = self.band_min_kwh
+        return least > 0.0 if isinstance(least, float) else bool((least > 0.0).any())
 
     def _band_price(self, problem: DispatchProblem) -> float:
         if self.band_price_per_kwh_h is not None:
@@ -371,11 +379,16 @@ def add_wear_segments(
     _ = stored
 
 
+def _within(level: Series, capacity: float) -> Series:
+    return min(level, capacity) if isinstance(level, float) else np.minimum(level, capacity)
+
+
 def end_value(battery: Battery, problem: DispatchProblem) -> float:
     """Value of one stored kWh at the end of the horizon [currency/kWh]."""
     if battery.end_value_per_kwh is not None:
         return battery.end_value_per_kwh
-    mean = float(np.mean(problem.prices.import_per_kwh))
+    price = problem.prices.import_per_kwh
+    mean = price if isinstance(price, float) else float(price.mean())
     return max(0.0, mean) * battery.discharge_efficiency_frac
 
 
