@@ -1,10 +1,11 @@
 """Simulated devices: physics behind registers, served on real sockets."""
 
-from drivers.twin.profiles import Profile
+from drivers.twin.profiles import Profile, Weather
 from drivers.twin.serve import ServedDevice, ServedHome, serve
 from drivers.twin.specs import (
     BatterySpec,
     ChargerSpec,
+    HeatPumpSpec,
     HomeSpec,
     InverterSpec,
     Session,
@@ -14,6 +15,7 @@ from drivers.twin.specs import (
 __all__ = [
     "BatterySpec",
     "ChargerSpec",
+    "HeatPumpSpec",
     "HomeSpec",
     "InverterSpec",
     "Profile",
@@ -21,5 +23,6 @@ __all__ = [
     "ServedHome",
     "Session",
     "Totals",
+    "Weather",
     "serve",
 ]

@@ -9,6 +9,7 @@ DC side: pv = battery + to_ac. AC side: ac_out = to_ac * eff when giving, to_ac 
 from dataclasses import dataclass
 from datetime import datetime
 
+from drivers.twin.heating import Heating
 from drivers.twin.specs import HomeSpec, Session, Totals
 
 _TINY_KWH = 1e-9
@@ -24,6 +25,8 @@ class Flows:
     """House without vehicle, storage and PV."""
     vehicle_kw: float = 0.0
     """Vehicle at the charger."""
+    heat_pump_kw: float = 0.0
+    """Heat pump, electric."""
     pv_available_dc_kw: float = 0.0
     """What the strings could give."""
     pv_dc_kw: float = 0.0
@@ -36,7 +39,7 @@ class Flows:
     @property
     def net_import_kw(self) -> float:
         """At the grid connection, import +."""
-        net_kw = self.load_kw + self.vehicle_kw - self.inverter_ac_kw
+        net_kw = self.load_kw + self.vehicle_kw + self.heat_pump_kw - self.inverter_ac_kw
         return net_kw if abs(net_kw) > _TINY_KW else 0.0
 
 
@@ -52,6 +55,7 @@ class Meters:
     charged_kwh: float = 1930.0
     discharged_kwh: float = 1745.0
     vehicle_kwh: float = 655.0
+    heat_pump_kwh: float = 3310.0
 
 
 @dataclass(slots=True)
@@ -97,6 +101,7 @@ class HomePhysics:
             self.stored_kwh = spec.battery.capacity_kwh * spec.battery.stored_frac
         self.session_kwh = 0.0
         self.flows = Flows()
+        self.heating = None if spec.heat_pump is None else Heating(spec.heat_pump, self.now_s)
         self._session, self._left = -1, True
         self._enter_sessions()
         self._settle()
@@ -146,6 +151,10 @@ class HomePhysics:
         meters.charged_kwh += charge_kwh
         meters.discharged_kwh += discharge_kwh
         meters.vehicle_kwh += flows.vehicle_kw * hours
+        meters.heat_pump_kwh += flows.heat_pump_kw * hours
+        totals.heat_pump_kwh += flows.heat_pump_kw * hours
+        if self.heating is not None:
+            self.heating.run(step_s)
         self.session_kwh += flows.vehicle_kw * hours
         eff = self.spec.inverter.conversion_eff_frac if self.spec.inverter is not None else 1.0
         totals.import_kwh += import_kwh
@@ -177,6 +186,8 @@ class HomePhysics:
         for session in self.spec.sessions[max(0, self._session) : self._session + 2]:
             times += [session.plug_in_at.timestamp() - now, session.plug_out_at.timestamp() - now]
         times.append(self._until_battery_edge_s())
+        if self.heating is not None:
+            times += [self.heating.spec.weather.at_s(now)[1], self.heating.until_switch_s()]
         present = self.session
         if present is not None and self.flows.vehicle_kw > 0.0:
             times.append((present.wished_kwh - self.session_kwh) / self.flows.vehicle_kw * 3600.0)
@@ -223,8 +234,11 @@ class HomePhysics:
 
     def _settle(self) -> None:
         load_kw = self.spec.load.at_s(self.now_s)[0]
-        vehicle_kw = self._vehicle_kw()
-        self.flows = self._inverter_flows(load_kw, vehicle_kw)
+        heat_pump_kw = 0.0
+        if self.heating is not None:
+            self.heating.settle(self.now_s)
+            heat_pump_kw = self.heating.power_kw
+        self.flows = self._inverter_flows(load_kw, self._vehicle_kw(), heat_pump_kw)
 
     def _vehicle_kw(self) -> float:
         charger, session = self.spec.charger, self.session
@@ -235,16 +249,16 @@ class HomePhysics:
             return 0.0
         return min(limit_a * charger.phases * charger.voltage_v / 1000.0, charger.max_kw, session.max_kw)
 
-    def _inverter_flows(self, load_kw: float, vehicle_kw: float) -> Flows:
+    def _inverter_flows(self, load_kw: float, vehicle_kw: float, heat_pump_kw: float) -> Flows:
         inverter = self.spec.inverter
         if inverter is None:
-            return Flows(load_kw=load_kw, vehicle_kw=vehicle_kw)
+            return Flows(load_kw=load_kw, vehicle_kw=vehicle_kw, heat_pump_kw=heat_pump_kw)
         eff = inverter.conversion_eff_frac
         out_limit_kw = inverter.ac_limit_kw
         if self.orders.ac_limit_kw is not None:
             out_limit_kw = min(out_limit_kw, self.orders.ac_limit_kw)
         pv_kw = self.spec.pv.at_s(self.now_s)[0] / eff if self.spec.pv is not None else 0.0
-        wanted_kw = pv_kw - min(load_kw + vehicle_kw, out_limit_kw) / eff
+        wanted_kw = pv_kw - min(load_kw + vehicle_kw + heat_pump_kw, out_limit_kw) / eff
         battery_kw = self._battery_kw(wanted_kw, pv_kw, inverter.ac_limit_kw * eff)
         excess_kw = pv_kw - battery_kw - out_limit_kw / eff
         used_kw = pv_kw
@@ -257,6 +271,7 @@ class HomePhysics:
         return Flows(
             load_kw=load_kw,
             vehicle_kw=vehicle_kw,
+            heat_pump_kw=heat_pump_kw,
             pv_available_dc_kw=pv_kw,
             pv_dc_kw=used_kw,
             battery_kw=battery_kw,

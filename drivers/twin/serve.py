@@ -10,13 +10,14 @@ from drivers.protocols import Clock
 from drivers.twin.charger import DRIVER as CHARGER_DRIVER
 from drivers.twin.charger import Charger
 from drivers.twin.faults import Faults
+from drivers.twin.heat_pump import HeatPump
 from drivers.twin.hybrid import HybridInverter
 from drivers.twin.meters import FileMeter, ShowsHome, SunSpecMeter
 from drivers.twin.physics import HomePhysics
 from drivers.twin.server import Station, serve_tcp
 from drivers.twin.specs import HomeSpec, Totals
 
-Role = Literal["meter", "inverter", "charger"]
+Role = Literal["meter", "inverter", "charger", "heat_pump"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +99,9 @@ class ServedHome:
             charger = Charger(physics, spec.charger)
             self._reboots["charger"] = charger.reboot
             self._add("charger", CHARGER_DRIVER, charger, Faults())
+        if spec.heat_pump is not None:
+            heat_pump = HeatPump(physics, driver=spec.heat_pump.driver)
+            self._add("heat_pump", spec.heat_pump.driver, heat_pump, Faults())
 
     def _add(self, role: Role, driver: str, front: ShowsHome, faults: Faults) -> None:
         def refresh() -> None:

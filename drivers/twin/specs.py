@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from drivers.twin.profiles import Profile
+from drivers.twin.profiles import Profile, Weather
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +72,32 @@ class ChargerSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class HeatPumpSpec:
+    """A heat pump with the house it keeps warm."""
+
+    driver: str
+    """Device file whose registers it shows."""
+    weather: Weather
+    """Outdoor temperature."""
+    heat_kw: float = 8.0
+    """Heat given while the compressor runs [kW]."""
+    flow_degc: float = 35.0
+    """Flow temperature while it runs."""
+    carnot_frac: float = 0.4
+    """Share of Carnot's coefficient it reaches."""
+    loss_kw_per_k: float = 0.2
+    """Heat loss of the house per kelvin to the outside [kW/K]."""
+    capacity_kwh_per_k: float = 10.0
+    """Heat stored in the house per kelvin [kWh/K]."""
+    wished_degc: float = 21.0
+    """Room temperature the thermostat holds."""
+    band_k: float = 1.0
+    """Width of the thermostat's band [K]."""
+    room_degc: float = 21.0
+    """Room temperature at the start."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class HomeSpec:
     """One home: profiles and equipment."""
 
@@ -89,6 +115,8 @@ class HomeSpec:
     """Charging station, if any."""
     sessions: tuple[Session, ...] = ()
     """Ordered, not overlapping."""
+    heat_pump: HeatPumpSpec | None = None
+    """Heat pump, if any; its consumption is not part of `load`."""
     meter: Literal["sunspec", "eastron-sdm630"] = "sunspec"
     """What the grid meter speaks."""
     import_limit_kw: float | None = None
@@ -115,6 +143,8 @@ class Totals:
     battery_discharged_kwh: float = 0.0
     """At the battery's terminals."""
     vehicle_kwh: float = 0.0
+    heat_pump_kwh: float = 0.0
+    """Electricity drawn by the heat pump."""
     unserved_vehicle_kwh: float = 0.0
     """Wished but missing at plug-out."""
     max_import_kw: float = 0.0

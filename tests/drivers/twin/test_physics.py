@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.twin.physics import HomePhysics
-from drivers.twin.profiles import Profile
-from drivers.twin.specs import BatterySpec, ChargerSpec, HomeSpec, InverterSpec, Session
+from drivers.twin.profiles import Profile, Weather
+from drivers.twin.specs import BatterySpec, ChargerSpec, HeatPumpSpec, HomeSpec, InverterSpec, Session
 
 START = datetime(2025, 6, 1, tzinfo=UTC)
 BATTERY = BatterySpec(
@@ -200,3 +200,39 @@ def test_a_profile_repeats_and_refuses_nonsense():
     for bad in (np.array([]), np.array([-1.0]), np.array([np.nan])):
         with pytest.raises(ValueError, match="power_kw"):
             Profile(start_at=START, step_s=900, power_kw=bad)
+
+
+def heated(outdoor_degc=(-5.0,), **more) -> HomePhysics:
+    weather = Weather(start_at=START, step_s=3600.0, outdoor_degc=np.array(outdoor_degc, dtype=float))
+    pump = HeatPumpSpec(driver="none", weather=weather, **more)
+    return HomePhysics(HomeSpec(name="h", load=profile(0.5), heat_pump=pump), START)
+
+
+def test_a_heat_pump_gives_the_heat_the_house_loses_and_holds_the_room():
+    it = heated()
+    rooms = []
+    for hour in range(1, 73):
+        after(it, hours=hour)
+        rooms.append(it.heating.room_degc)
+    assert min(rooms) >= 20.5 - 1e-6 and max(rooms) <= 21.5 + 1e-6
+    performance = 0.4 * (35 + 273.15) / 40
+    heat_kwh = it.totals.heat_pump_kwh * performance
+    lost_kwh = 72 * 0.2 * (np.mean(rooms) + 5.0)
+    stored_kwh = 10.0 * (rooms[-1] - 21.0)
+    assert heat_kwh == pytest.approx(lost_kwh + stored_kwh, rel=0.01)
+    assert it.totals.import_kwh == pytest.approx(36.0 + it.totals.heat_pump_kwh)
+
+
+def test_heat_is_exact_however_often_one_looks():
+    whole, looked = heated((-5.0, 2.0, 8.0)), heated((-5.0, 2.0, 8.0))
+    after(whole, hours=48)
+    for minutes in range(7, 48 * 60, 7):
+        looked.advance(START + timedelta(minutes=minutes))
+    after(looked, hours=48)
+    assert looked.heating.room_degc == pytest.approx(whole.heating.room_degc, abs=1e-6)
+    assert looked.totals.heat_pump_kwh == pytest.approx(whole.totals.heat_pump_kwh, abs=1e-6)
+
+
+def test_on_a_warm_day_the_heat_pump_rests():
+    it = after(heated((22.0,)), hours=24)
+    assert it.totals.heat_pump_kwh == 0.0
