@@ -123,7 +123,9 @@ class ControlOut(Wire):
 class PauseIn(Wire):
     """Ask the service to leave the site to its devices for a while."""
 
-    lasts_h: float = Field(gt=0, le=LONGEST_PAUSE.total_seconds() / 3600, allow_inf_nan=False, examples=[24])
+    lasts_h: float = Field(
+        ge=1 / 60, le=LONGEST_PAUSE.total_seconds() / 3600, allow_inf_nan=False, examples=[24]
+    )
     """For how long [h]."""
     note: Annotated[str, StringConstraints(max_length=200)] = ""
     """Why, if you like."""

@@ -1,11 +1,12 @@
 """`/v1`: parse, ask, shape. Who may ask is a dependency; what can go wrong is in `api.problems`."""
 
+import re
 from datetime import date, datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from api import schemas as wire
 from api.deps import AnyDesk, Requires
@@ -26,6 +27,26 @@ FLEET = documented(*ALWAYS)
 
 LONGEST_SPAN = timedelta(days=31)
 """Longest stretch of intervals, readings or setpoints answered at once."""
+
+INSTANT = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+-]\d\d:\d\d)$")
+DAY = re.compile(r"^\d{4}-\d\d-\d\d$")
+
+
+def _instant(value: object) -> object:
+    if isinstance(value, str) and not INSTANT.match(value):
+        raise ValueError("write an instant such as 2026-06-03T09:15:00Z, with offset; in a URL, + is %2B")
+    return value
+
+
+def _day(value: object) -> object:
+    if isinstance(value, str) and not DAY.match(value):
+        raise ValueError("write a day such as 2026-06-03")
+    return value
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_instant)]
+"""ISO 8601 with offset and nothing else: a bare number is not a time."""
+Day = Annotated[date, BeforeValidator(_day)]
 
 router = APIRouter(prefix="/v1")
 SiteId = Annotated[
@@ -49,10 +70,8 @@ class PageQuery(NoQuery):
 class SpanQuery(NoQuery):
     """A stretch of time [start, end); by default the last 24 hours."""
 
-    start: AwareDatetime | None = Field(
-        default=None, description="First instant, with offset; 24 h before `end`."
-    )
-    end: AwareDatetime | None = Field(default=None, description="End, exclusive, with offset; now.")
+    start: Instant | None = Field(default=None, description="First instant, with offset; 24 h before `end`.")
+    end: Instant | None = Field(default=None, description="End, exclusive, with offset; now.")
 
     def span(self, now: datetime) -> tuple[datetime, datetime]:
         """Return both ends; raises `Unusable`."""
@@ -88,13 +107,13 @@ class ReadingsQuery(LimitedSpanQuery):
 class IssueQuery(NoQuery):
     """Which issue of a forecast."""
 
-    issued_at: AwareDatetime | None = Field(default=None, description="The latest unless given.")
+    issued_at: Instant | None = Field(default=None, description="The latest unless given.")
 
 
 class PlanQuery(NoQuery):
     """Which plan."""
 
-    at: AwareDatetime | None = Field(
+    at: Instant | None = Field(
         default=None, description="In force at this instant; else the one decided last."
     )
 
@@ -102,7 +121,7 @@ class PlanQuery(NoQuery):
 class DaysQuery(NoQuery):
     """Which local days."""
 
-    first: date | None = Field(
+    first: Day | None = Field(
         default=None, description="First local day; by default so that `count` ends today."
     )
     count: int = Field(default=7, ge=1, le=62, description="How many.")
@@ -111,7 +130,7 @@ class DaysQuery(NoQuery):
 class SinceQuery(NoQuery):
     """Since when, and how many."""
 
-    since: AwareDatetime | None = Field(default=None, description="Only from here on; the last 7 days.")
+    since: Instant | None = Field(default=None, description="Only from here on; the last 7 days.")
     limit: int = Field(default=100, ge=1, le=1000, description="Most to return.")
 
 

@@ -43,6 +43,9 @@ def problem(answer: Any, status: int) -> dict[str, Any]:
         ("GET", "/v1/sites/home-01/accounts/intervals?start=2020-01-01T00:00:00Z", 422, "invalid"),
         ("GET", "/v1/sites/home-01/accounts/intervals?end=0001-01-01T00:00:00Z", 422, "invalid"),
         ("GET", "/v1/sites/home-01/accounts/days?first=9999-12-31&count=5", 422, "invalid"),
+        ("GET", "/v1/edges?since=0.83", 422, "invalid"),
+        ("GET", "/v1/edges?since=1780460400", 422, "invalid"),
+        ("GET", "/v1/sites/home-01/accounts/days?first=20260603", 422, "invalid"),
         ("GET", "/healthz?x=1", 422, "invalid"),
     ],
 )
@@ -57,6 +60,7 @@ def test_kind(client: TestClient, street: Any, method: str, path: str, status: i
         (b"{}", "body.lasts_h"),
         (b'{"lasts_h": "4"}', "body.lasts_h"),
         (b'{"lasts_h": 0}', "body.lasts_h"),
+        (b'{"lasts_h": 1e-300}', "body.lasts_h"),
         (b'{"lasts_h": 9000}', "body.lasts_h"),
         (b'{"lasts_h": true}', "body.lasts_h"),
         (b'{"lasts_h": NaN}', "body.lasts_h"),
