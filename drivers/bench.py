@@ -105,8 +105,8 @@ async def _all(seconds: float, devices: int, storm: int) -> list[Figure]:
             how=f"p99 from the tick to the answer: {troubled_ms:.1f} ms against {healthy_ms:.1f} ms in a healthy fleet",
         )
     )
-    figures.append(await _decode_figure())
-    figures.append(await _storm_figure(storm))
+    figures.append(await decode_figure())
+    figures.append(await storm_figure(storm))
     return figures
 
 
@@ -239,7 +239,7 @@ class _Bare(asyncio.Protocol):
             self._transport.close()
 
 
-async def _decode_figure() -> Figure:
+async def decode_figure() -> Figure:
     """A SunSpec inverter and a meter: bytes of their blocks to values in our units."""
     flat = Profile(start_at=_START, step_s=900.0, power_kw=np.full(4, 1.0))
     home = HomePhysics(
@@ -289,7 +289,7 @@ def _timed(work: Callable[[], object], rounds: int) -> float:
     return (time.process_time() - start) / rounds
 
 
-async def _storm_figure(requests: int) -> Figure:
+async def storm_figure(requests: int) -> Figure:
     """Late answers, cancelled requests and resets through transparent RTU converters; every value is checked."""
     lines = 100
     tallies = await asyncio.gather(*(_storm(line, max(1, requests // lines)) for line in range(lines)))
