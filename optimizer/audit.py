@@ -160,16 +160,23 @@ def audit(
     report = AuditReport(schedules, tolerance=TOLERANCE * largest)
     for asset, schedule in zip(problem.assets, schedules, strict=True):
         asset.audit(problem, schedule, report)
-    drawn = problem.load_kw - unserved_kw + surplus_kw
+    drawn = problem.load_kw
+    emergency = bool(unserved_kw.any() or surplus_kw.any())
+    if emergency:
+        drawn = drawn - unserved_kw + surplus_kw
+        report.within("grid", "unserved", unserved_kw, most=np.maximum(problem.load_kw, 0.0))
+        report.within("grid", "surplus", surplus_kw)
+        report.wish(
+            "unserved_load", "grid", unserved_kw, problem.hours, LADDER.unserved_load * problem.price_scale
+        )
+        report.wish("surplus", "grid", surplus_kw, problem.hours, LADDER.surplus * problem.price_scale)
     for schedule in schedules:
         drawn = drawn + schedule.net_consumption_kw
     report.zero("grid", "bus_balance", import_kw - export_kw - drawn)
     report.within("grid", "import_rating", import_kw, most=_unless_inf(grid.import_rating_kw))
     report.within("grid", "export_rating", export_kw, most=_unless_inf(grid.export_rating_kw))
-    report.within("grid", "unserved", unserved_kw, most=np.maximum(problem.load_kw, 0.0))
-    report.within("grid", "surplus", surplus_kw)
     report.apart("grid", "import_and_export", import_kw, export_kw)
-    _bill_connection(problem, import_kw, export_kw, unserved_kw, surplus_kw, report)
+    _bill_connection(problem, import_kw, export_kw, report)
     _bill_events(problem, import_kw, export_kw, report)
     _check_heat(schedules, report)
     report.close()
@@ -185,8 +192,6 @@ def _bill_connection(
     problem: DispatchProblem,
     import_kw: FloatArray,
     export_kw: FloatArray,
-    unserved_kw: FloatArray,
-    surplus_kw: FloatArray,
     report: AuditReport,
 ) -> None:
     """Energy money, carbon, and the wishes of the connection."""
@@ -201,8 +206,6 @@ def _bill_connection(
             float(np.sum(imported_kwh * prices.co2_kg_per_kwh)) * prices.co2_per_kg,
             is_money=False,
         )
-    report.wish("unserved_load", "grid", unserved_kw, hours, LADDER.unserved_load * scale)
-    report.wish("surplus", "grid", surplus_kw, hours, LADDER.surplus * scale)
     for wish, power, limit in (
         ("import_limit", import_kw, grid.import_limit_kw),
         ("export_limit", export_kw, grid.export_limit_kw),

@@ -10,9 +10,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -93,17 +94,14 @@ def solve_chunk(problems: Sequence[DispatchProblem]) -> list[DispatchSolution]:
     shape = first_shape(problems[0])
     template, compiled = template_of(shape)
     vectors = template.vectors(problems)
+    works = [_Solve(problem) for problem in problems]
+    works[0].compile_seconds = compiled
+    # First all runs, then all readings: each keeps its own code and data in the processor's cache.
+    answers = [work.first(template, vector) for work, vector in zip(works, vectors, strict=True)]
     return [
-        _Solve(problem, compile_seconds=compiled if first else 0.0).run(template, vector)
-        for first, (problem, vector) in _flag_first(zip(problems, vectors, strict=True))
+        work.follow(template, vector, answer)
+        for work, vector, answer in zip(works, vectors, answers, strict=True)
     ]
-
-
-def _flag_first(
-    pairs: Iterator[tuple[DispatchProblem, Vectors]],
-) -> Iterator[tuple[bool, tuple[DispatchProblem, Vectors]]]:
-    for position, pair in enumerate(pairs):
-        yield position == 0, pair
 
 
 def first_shape(problem: DispatchProblem) -> Shape:
@@ -143,6 +141,13 @@ def own_solver() -> Solver:
     return solver
 
 
+@lru_cache(maxsize=64)
+def _zeros(count: int) -> FloatArray:
+    nothing = np.zeros(count)
+    nothing.flags.writeable = False
+    return nothing
+
+
 @dataclass(slots=True)
 class AssetValues:
     """One asset's part of an answer; see `builder.Values`."""
@@ -156,7 +161,7 @@ class AssetValues:
     def column(self, name: str) -> FloatArray:
         """Values of a variable family; zeros where the shape does not have it."""
         where = self.template.columns.get((self.key, name))
-        return self.answer.x[where] if where is not None else np.zeros(self.template.shape.intervals)
+        return self.answer.x[where] if where is not None else _zeros(self.template.shape.intervals)
 
     def row_dual(self, name: str) -> FloatArray:
         """Change of the objective [currency] per unit of right-hand side of a constraint family."""
@@ -187,12 +192,13 @@ class _Solve:
     """The way of one problem through lean, soft and discrete models."""
 
     problem: DispatchProblem
-    compile_seconds: float
+    compile_seconds: float = 0.0
     solver: Solver = field(default_factory=own_solver)
     template: Template = field(init=False)
     whole: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     fixed: FloatArray = field(default_factory=lambda: np.empty(0))
-    began: float = field(default_factory=time.perf_counter)
+    clock: float = 0.0
+    spent: float = 0.0
     solver_seconds: float = 0.0
     runs: int = 0
     binaries: int = 0
@@ -202,11 +208,19 @@ class _Solve:
         """The same, but with every soft limit from the start."""
         shape = site_shape(self.problem, soft=True, discrete=False)
         template, _ = template_of(shape)
-        return self.run(template, template.vectors([self.problem])[0])
+        vectors = template.vectors([self.problem])[0]
+        return self.follow(template, vectors, self.first(template, vectors))
 
-    def run(self, template: Template, vectors: Vectors) -> DispatchSolution:
-        """Lean first; then what the answer asks for."""
+    def first(self, template: Template, vectors: Vectors) -> Answer:
+        """The first linear run."""
+        self.clock = time.perf_counter()
         answer = self._linear(template, vectors)
+        self.spent = time.perf_counter() - self.clock
+        return answer
+
+    def follow(self, template: Template, vectors: Vectors, answer: Answer) -> DispatchSolution:
+        """What the first answer asks for: nothing more, slacks, or binaries."""
+        self.clock = time.perf_counter()
         if not template.shape.soft and not self._lean_holds(template, vectors, answer):
             template, vectors = self._other(template, soft=True, discrete=False)
             answer = self._linear(template, vectors)
@@ -245,9 +259,7 @@ class _Solve:
 
     def _left(self) -> float:
         """What is left of the time box [s]."""
-        return max(
-            0.05, self.problem.time_limit_s - (time.perf_counter() - self.began - self.compile_seconds)
-        )
+        return max(0.05, self.problem.time_limit_s - self.solver_seconds)
 
     def _other(self, template: Template, *, soft: bool, discrete: bool) -> tuple[Template, Vectors]:
         shape = site_shape(self.problem, soft=soft, discrete=discrete)
@@ -386,7 +398,7 @@ class _Solve:
     def _report(self, answer: Answer, *, soft: bool) -> SolveReport:
         return SolveReport(
             gap=self.gap,
-            seconds=time.perf_counter() - self.began,
+            seconds=self.spent + time.perf_counter() - self.clock,
             solver_seconds=self.solver_seconds,
             compile_seconds=self.compile_seconds,
             binaries=self.binaries,
@@ -457,7 +469,7 @@ class Settled:
 
 def settle(problem: DispatchProblem, solver: Solver) -> Settled:
     """Decide the whole numbers of a problem in the model with every soft limit: what the fast loop starts from."""
-    work = _Solve(problem, compile_seconds=0.0, solver=solver)
+    work = _Solve(problem, solver=solver)
     work.run_soft()
     return Settled(template=work.template, whole=work.whole, fixed=work.fixed)
 
