@@ -17,6 +17,8 @@ from ems.store.known import Known
 
 BUSY_S = 5.0
 """How long a write waits for another process before it gives up [s]."""
+READERS = 40
+"""Connections beyond the five that are kept open: more than the threads asyncio gives to blocking calls."""
 PRAGMAS = (
     f"PRAGMA busy_timeout = {int(BUSY_S * 1000)}",
     "PRAGMA journal_mode = WAL",
@@ -147,9 +149,9 @@ def connect(url: str) -> Database:
                 f"{parsed.render_as_string()}: no such kind of database; write sqlite:///FILE or postgresql://..."
             )
         in_memory = parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:")
-        options: dict[str, Any] = {"poolclass": StaticPool} if in_memory else {}
+        options: dict[str, Any] = {"poolclass": StaticPool} if in_memory else {"max_overflow": READERS}
         if parsed.get_backend_name() == "postgresql":
-            options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": int(BUSY_S)}}
+            options |= {"pool_pre_ping": True, "connect_args": {"connect_timeout": int(BUSY_S)}}
         else:
             options["connect_args"] = {"check_same_thread": False, "timeout": BUSY_S}
         engine = sa.create_engine(parsed, **options)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from ems.codec import FloatArray
+from ems.codec import FloatArray, IntArray
 from ems.readings import Quality, Sample, Unit
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -103,6 +103,17 @@ def unpack_samples(body: bytes, layout: Layout, at_ms: int) -> dict[str, Sample]
         )
         for i, (key, unit, source) in enumerate(layout.columns)
     }
+
+
+def unpack_columns(body: bytes, n: int) -> tuple[FloatArray, IntArray, dict[int, str]]:
+    """Return values (nan for none), quality codes, and causes by position, of the `n` samples of a packed reading."""
+    raw = zlib.decompress(body)
+    causes = json.loads(raw[17 * n :]) if len(raw) > 17 * n else {}
+    return (
+        np.frombuffer(raw, "<f8", n),
+        np.frombuffer(raw, np.uint8, n, offset=16 * n).astype(np.int64),
+        {int(position): cause for position, cause in causes.items()},
+    )
 
 
 def unpack_one(body: bytes, n: int, index: int, at_ms: int) -> tuple[float | None, Quality, datetime]:

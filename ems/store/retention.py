@@ -6,6 +6,7 @@ Each site and table is a transaction of its own, so that a long pass never keeps
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
+import numpy as np
 import sqlalchemy as sa
 
 from ems.readings import Quality, Sample, Unit
@@ -19,7 +20,7 @@ from ems.store.packing import (
     layout_of,
     pack_samples,
     to_ms,
-    unpack_samples,
+    unpack_columns,
 )
 from ems.store.readings import layouts_of, note_layout
 from ems.store.types import Pruned, Retention
@@ -135,11 +136,9 @@ def _average(database: Database, site_id: str, mark: int, step_s: int) -> tuple[
             last_ms = found[-1].at_ms // step_ms * step_ms
             found = [r for r in found if r.at_ms < last_ms] or found
         layouts = layouts_of(conn, {r.layout_id for r in found})
-        passes: dict[int, list[dict[str, Sample]]] = {}
+        passes: dict[int, list[tuple[Layout, bytes]]] = {}
         for at_ms, layout_id, body in found:
-            passes.setdefault(at_ms // step_ms * step_ms, []).append(
-                unpack_samples(body, layouts[layout_id], at_ms)
-            )
+            passes.setdefault(at_ms // step_ms * step_ms, []).append((layouts[layout_id], body))
         _insert_means(conn, database, site_id, step_s, passes)
         conn.execute(sa.delete(tables.readings).where(row.site_id == site_id, row.at_ms <= found[-1].at_ms))
     return len(found), len(passes)
@@ -150,7 +149,7 @@ def _insert_means(
     database: Database,
     site_id: str,
     step_s: int,
-    passes: Mapping[int, Sequence[Mapping[str, Sample]]],
+    passes: Mapping[int, Sequence[tuple[Layout, bytes]]],
 ) -> None:
     """Keep means. The same interval again: the one of more passes stays."""
     rows = []
@@ -179,25 +178,44 @@ def _insert_means(
     )
 
 
-def interval_means(passes: Sequence[Mapping[str, Sample]], start_at: datetime) -> dict[str, Sample]:
-    """Return one sample per quantity: the mean of the usable values, of a counter the last; none usable is absent."""
-    keys = dict.fromkeys(key for samples in passes for key in samples)
-    means = {}
-    for key in keys:
-        seen = [samples[key] for samples in passes if key in samples]
-        usable = [sample for sample in seen if sample.usable]
-        values = [sample.value for sample in usable if sample.value is not None]
-        worst = min((QUALITY_CODES[sample.quality] for sample in usable), default=QUALITY_CODES[Quality.BAD])
-        counts_up = seen[-1].unit is Unit.KWH
-        means[key] = Sample(
-            value=(values[-1] if counts_up else sum(values) / len(values)) if values else None,
-            unit=seen[-1].unit,
+def interval_means(passes: Sequence[tuple[Layout, bytes]], start_at: datetime) -> dict[str, Sample]:
+    """Return one sample per quantity: the mean of the usable values, of a counter the last; none usable is absent.
+
+    Parameters
+    ----------
+    passes
+        Packed readings with their layouts, oldest first; layouts may differ.
+    start_at
+        Start of the interval.
+    """
+    layouts = dict.fromkeys(layout for layout, _ in passes)
+    columns = {column[0]: column for layout in layouts for column in layout.columns}
+    position = {key: i for i, key in enumerate(columns)}
+    places = {layout: [position[key] for key, _, _ in layout.columns] for layout in layouts}
+    values = np.full((len(passes), len(columns)), np.nan)
+    codes = np.zeros(values.shape, dtype=np.int64)
+    causes: dict[int, str] = {}
+    for i, (layout, body) in enumerate(passes):
+        place = places[layout]
+        values[i, place], codes[i, place], said = unpack_columns(body, len(place))
+        causes.update({place[j]: cause for j, cause in said.items()})
+
+    usable = ~np.isnan(values) & (codes >= QUALITY_CODES[Quality.ESTIMATED])
+    count = usable.sum(axis=0)
+    mean = np.where(usable, values, 0.0).sum(axis=0) / np.maximum(count, 1)
+    last = values[len(passes) - 1 - np.argmax(usable[::-1], axis=0), np.arange(len(columns))]
+    worst = np.where(usable, codes, len(QUALITIES) - 1).min(axis=0)
+    return {
+        key: Sample(
+            value=None if count[i] == 0 else float((last if unit == Unit.KWH else mean)[i]),
+            unit=Unit(unit),
             measured_at=start_at,
-            quality=QUALITIES[worst],
-            source=seen[-1].source,
-            cause=None if values else seen[-1].cause,
+            quality=Quality.BAD if count[i] == 0 else QUALITIES[worst[i]],
+            source=source,
+            cause=causes.get(i) if count[i] == 0 else None,
         )
-    return means
+        for i, (key, unit, source) in enumerate(columns.values())
+    }
 
 
 def _shrink(database: Database) -> int:

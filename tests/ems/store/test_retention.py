@@ -1,13 +1,15 @@
 """Old readings become means, everything ends some day, and the file stays bounded."""
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from ems.readings import Quality, Unit
+from ems.readings import Quality, Sample, Unit
 from ems.setpoints import SetpointSource
 from ems.store import Retention, Store
+from ems.store.packing import layout_of, pack_samples
 from ems.store.retention import interval_means
 from ems.store.synthetic import Street
 from tests.ems.store.conftest import AT, QUARTER, reading, sample
@@ -20,6 +22,19 @@ SHORT = Retention(
 )  # fmt: skip
 
 
+def means_of(passes: Sequence[Mapping[str, Sample]]) -> dict[str, Sample]:
+    """Means of passes as they lie in the table."""
+    packed = [(layout_of(samples), pack_samples(tuple(samples.values()), 0)) for samples in passes]
+    return interval_means(packed, AT)
+
+
+def test_passes_over_different_devices_make_one_mean() -> None:
+    means = means_of(
+        [{"a": sample(1.0), "b": sample(10.0)}, {"b": sample(20.0)}, {"c": sample(7.0), "a": sample(3.0)}]
+    )
+    assert {key: found.value for key, found in means.items()} == {"a": 2.0, "b": 15.0, "c": 7.0}
+
+
 def test_a_mean_is_made_of_usable_values_and_a_counter_keeps_its_last() -> None:
     passes = [
         {"kw": sample(1.0), "kwh": sample(10.0, unit=Unit.KWH), "gone": sample(None, quality=Quality.BAD)},
@@ -29,7 +44,7 @@ def test_a_mean_is_made_of_usable_values_and_a_counter_keeps_its_last() -> None:
             "kwh": sample(None, unit=Unit.KWH, quality=Quality.BAD),
         },
     ]
-    means = interval_means(passes, AT)
+    means = means_of(passes)
     assert (means["kw"].value, means["kw"].quality) == (1.5, Quality.ESTIMATED)
     assert (means["kwh"].value, means["kwh"].quality) == (11.0, Quality.GOOD)
     assert (means["gone"].value, means["gone"].quality) == (None, Quality.BAD)

@@ -2,11 +2,32 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Barrier
 
 from ems.store import Store
+from ems.store import readings as reading_rows
 from tests.ems.store.conftest import AT, reading, sample
 
 SITES = ("a", "b", "c")
+
+
+def test_a_store_in_memory_serves_many_threads_too() -> None:
+    memory = Store.open("sqlite://")
+    test_writers_in_many_threads_lose_nothing(memory)
+    memory.close()
+
+
+def test_more_readers_than_kept_connections_are_served(store: Store) -> None:
+    store.save_readings([reading("a", x=sample(1.0))], AT)
+    together = Barrier(30)
+
+    def look(_: int) -> float | None:
+        with store._database.reading() as conn:
+            together.wait(timeout=20)
+            return reading_rows.latest(conn, ["a"])["a"]["x"].value
+
+    with ThreadPoolExecutor(30) as pool:
+        assert set(pool.map(look, range(30))) == {1.0}
 
 
 def test_writers_in_many_threads_lose_nothing(store: Store) -> None:
