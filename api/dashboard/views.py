@@ -151,13 +151,7 @@ class HomeView(PresentView):
     @property
     def why_now(self) -> tuple[Told, ...]:
         """Why each asset does what it does now."""
-        if self.plan is None or self.control.pause is not None:
-            return ()
-        found = [
-            reason_now(self.plan, self.site, asset.name, self.words.now_at) for asset in self.site.batteries
-        ]
-        found += [self.plan.reason_at(asset.name, self.words.now_at) for asset in self.site.vehicles]
-        return tuple(self._told(reason) for reason in found if reason is not None)
+        return tuple(self._told(reason) for reason in self._reasons_now)
 
     @property
     def coming_up(self) -> tuple[Told, ...]:
@@ -166,7 +160,17 @@ class HomeView(PresentView):
             return ()
         now = self.words.now_at
         ahead = [r for r in self.plan.reasons if now < r.start_at <= now + AHEAD]
-        return tuple(self._told(reason) for reason in ahead[:COMING_UP])
+        return tuple(self._told(reason) for reason in turns(ahead, self._reasons_now)[:COMING_UP])
+
+    @property
+    def _reasons_now(self) -> tuple[Reason, ...]:
+        if self.plan is None or self.control.pause is not None:
+            return ()
+        found = [
+            reason_now(self.plan, self.site, asset.name, self.words.now_at) for asset in self.site.batteries
+        ]
+        found += [self.plan.reason_at(asset.name, self.words.now_at) for asset in self.site.vehicles]
+        return tuple(reason for reason in found if reason is not None)
 
     def _told(self, reason: Reason) -> Told:
         return told(reason, self.plan, self.site, self.words)
@@ -193,6 +197,17 @@ def reason_now(plan: Plan, site: Site, name: str, at: datetime) -> Reason | None
     if doing is Action.HOLD and level_frac < asset.reserve_frac + EMPTY_FRAC:
         code = "empty"
     return Reason(asset=name, start_at=at, action=doing, code=code)
+
+
+def turns(reasons: Sequence[Reason], before: Sequence[Reason] = ()) -> list[Reason]:
+    """Return the reasons at which an asset turns to something else; the same for another hour is no news."""
+    last = {reason.asset: reason.code for reason in before}
+    found = []
+    for reason in reasons:
+        if last.get(reason.asset) != reason.code:
+            found.append(reason)
+        last[reason.asset] = reason.code
+    return found
 
 
 def told(reason: Reason, plan: Plan | None, site: Site, words: Words) -> Told:
@@ -517,7 +532,7 @@ class SiteView:
         if self.plan is None:
             return ()
         ahead = [r for r in self.plan.reasons if r.start_at >= self.words.now_at - timedelta(hours=1)]
-        return tuple(told(reason, self.plan, self.site, self.words) for reason in ahead[:12])
+        return tuple(told(reason, self.plan, self.site, self.words) for reason in turns(ahead)[:12])
 
 
 def site_view(queries: Queries, who: Principal, site_id: str, language: str) -> SiteView:

@@ -220,6 +220,8 @@ class Words:
                 N_("Covers %(share)s of the time; the meter did not answer for the rest."),
                 share=self.share(day.known / day.expected),
             )
+        if day.estimated == day.known:
+            return self.say(N_("All of this is estimated."))
         if day.estimated:
             return self.say(
                 N_("%(share)s of this is estimated."), share=self.share(day.estimated / day.known)

@@ -352,6 +352,18 @@ def test_a_reason_is_told_only_while_it_holds(kit: ModuleType) -> None:
     assert giving.code == "serve_load"
 
 
+def test_only_turns_are_told(kit: ModuleType) -> None:
+    first, waits, serves, empty = kit.make_reasons(kit.make_site(1))
+    again = replace(first, start_at=first.start_at + timedelta(hours=1), later_at=None)
+    assert views.turns([first, again, waits]) == [first, waits]
+    assert views.turns([again, waits, serves], [first]) == [waits, serves]
+    assert views.turns([waits, replace(empty, asset="car"), serves]) == [
+        waits,
+        replace(empty, asset="car"),
+        serves,
+    ]
+
+
 async def test_every_listener_gets_the_same_bytes_and_a_slow_one_only_the_newest() -> None:
     live = Live()
     streams = Streams(live)

@@ -25,6 +25,9 @@
     return function (epoch_s) { return format.format(new Date(epoch_s * 1000)); };
   }
 
+  /* marks show exceptions; where most is estimated the text says so and marks would only hide the course */
+  function few(flags) { return flags.filter(Boolean).length * 4 <= flags.length; }
+
   function nearest(values, x) {
     var best = 0;
     for (var i = 1; i < values.length; i++) if (Math.abs(values[i] - x) < Math.abs(values[best] - x)) best = i;
@@ -112,7 +115,7 @@
           dash: line.dash || (planned ? [4, 4] : undefined),
           paths: line.stepped ? uPlot.paths.stepped({ align: 1 }) : undefined,
           points: line.marked && !planned
-            ? { show: true, size: 5, width: 1, stroke: colour(line.stroke), fill: colour("sheet"),
+            ? { show: few(c.estimated), size: 5, width: 1, stroke: colour(line.stroke), fill: colour("sheet"),
                 filter: function () { return c.estimated.reduce(function (found, yes, i) { if (yes) found.push(i); return found; }, []); } }
             : { show: false }
         });
@@ -121,7 +124,7 @@
     var soft = colour("soft"), grid = { stroke: colour("line"), width: 1 }, face = getComputedStyle(document.body).fontFamily, font = "12px " + face;
     var zone = function (epoch_s) { return uPlot.tzDate(new Date(epoch_s * 1e3), c.zone); };
     return new uPlot({
-      width: width, height: panel.height + (last ? 26 : 0), series: series, tzDate: zone, padding: [14, 16, last ? 0 : 8, 0],
+      width: width, height: panel.height + (last ? 26 : 0), series: series, tzDate: zone, padding: [panel.unit === "kW" ? 22 : 10, 16, last ? 0 : 8, 0],
       legend: { show: false }, select: { show: false },
       cursor: { sync: { key: key }, drag: { x: false, y: false }, y: false, points: { show: false } },
       scales: {
@@ -157,8 +160,8 @@
           ctx.moveTo(x + .5, b.top); ctx.lineTo(x + .5, b.top + b.height); ctx.stroke();
           if (panel.unit === "kW") {
             ctx.fillStyle = colour("soft"); ctx.font = 12 * dpr + "px " + face; ctx.textBaseline = "top";
-            ctx.textAlign = "left"; ctx.fillText("kW", 6 * dpr, b.top - 14 * dpr);
-            ctx.textAlign = "center"; ctx.fillText(chart.figure.dataset.now, x, b.top - 14 * dpr);
+            ctx.textAlign = "left"; ctx.fillText("kW", 6 * dpr, b.top - 21 * dpr);
+            ctx.textAlign = "center"; ctx.fillText(chart.figure.dataset.now, x, b.top - 21 * dpr);
           }
           ctx.restore();
         }],
@@ -174,6 +177,7 @@
     this.panels().forEach(function (panel) {
       panel.lines.forEach(function (line) { parts.push(names[n++] + "\u00a0" + panel.say(line.values[i])); });
     });
+    if (c.estimated[i]) parts.push(this.figure.dataset.estimated);
     this.readout.textContent = parts.join(" · ");
   };
 
