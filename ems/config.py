@@ -7,22 +7,26 @@ text is replaced from the environment, so that secrets stay out of files.
 import difflib
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from ems.errors import ConfigError, DataError, Mistake
 from ems.recorded import read_price_series
-from ems.site import BatteryAsset, DeviceRef, PvAsset, Site, VehicleAsset
+from ems.site import Asset, BatteryAsset, DeviceRef, PvAsset, Site, VehicleAsset, contradictions
 from ems.tariffs import PriceSeries, SeriesRate
-from ems.yaml_reader import Document, read_yaml
+from ems.yaml_reader import Document, dotted, read_yaml
 from ems.yaml_reader import Path as KeyPath
 
 _SITE: TypeAdapter[Site] = TypeAdapter(Site)
+_DEVICE: TypeAdapter[DeviceRef] = TypeAdapter(DeviceRef)
+_ASSET: TypeAdapter[Asset] = TypeAdapter(Asset)
+_SERIES: TypeAdapter[SeriesRate] = TypeAdapter(SeriesRate)
+Value = TypeVar("Value")
 _VARIABLE = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)\}")
 _REMEDIES: Mapping[str, str] = {
     "endpoint": "write tcp://host:port, tls://host:port, rtu+tcp://host:port or rtu:///dev/ttyUSB0?baud=9600",
@@ -32,6 +36,11 @@ _REMEDIES: Mapping[str, str] = {
     "from_local": 'quote the local time, e.g. "16:00"',
     "to_local": 'quote the local time, e.g. "21:00"; "00:00" is the end of the day',
     "ready_by_local": 'quote the local time, e.g. "07:00"',
+}
+_KINDS: Mapping[str, str] = {
+    "assets": "pv`, `battery` or `vehicle",
+    "buy": "flat`, `time_of_use` or `series",
+    "sell": "flat`, `time_of_use` or `series",
 }
 
 
@@ -59,19 +68,28 @@ def load_sites(
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(
-            [_plain(path, "", f"cannot be read: {reason}", "give the path of a readable site file")]
+            [
+                Mistake(
+                    file=str(path),
+                    key="(file)",
+                    value="",
+                    problem=f"cannot be read: {reason}",
+                    remedy="give the path of a readable site file",
+                )
+            ]
         ) from error
     document = read_yaml(text, file=str(path))
-    mistakes: list[Mistake] = []
+    mistakes = list(document.mistakes)
     expanded = _expanded(
         document.data, os.environ if environment is None else environment, (), path, document, mistakes
     )
+    entries = list(_entries(expanded, path, document, mistakes))
     sites = [
-        site
-        for entry, at in _entries(expanded, path, document, mistakes)
-        if (site := _site(entry, at, path, document, mistakes)) is not None
+        site for entry, at in entries if (site := _site(entry, at, path, document, mistakes)) is not None
     ]
-    mistakes += _contradictions(sites, path, known_drivers)
+    for entry, at in entries:
+        mistakes += _across(entry, at, path, document, known_drivers)
+    mistakes += _ids_twice(entries, path, document)
     if mistakes:
         raise ConfigError(mistakes)
     return tuple(sites)
@@ -134,7 +152,9 @@ def _entries(
 ) -> Iterator[tuple[dict[str, Any], _Entry]]:
     if not isinstance(data, dict):
         mistakes.append(
-            _plain(path, "", "the file is not a mapping of keys", "see deploy/sites for examples")
+            _named(
+                path, document, (), "", "the file is not a mapping of keys", "see deploy/sites for examples"
+            )
         )
         return
     if "sites" not in data:
@@ -209,7 +229,9 @@ def _site(
         return _SITE.validate_python(entry)
     except ValidationError as error:
         mistakes.extend(
-            _mistake(found, entry, at, path, document) for found in error.errors(include_url=False)
+            _mistake(found, entry, at, path, document)
+            for found in error.errors(include_url=False)
+            if found["loc"]  # what concerns the site as a whole, `_across` tells part by part
         )
         return None
 
@@ -234,7 +256,7 @@ def _mistake(
         case "union_tag_not_found":
             problem, remedy = (
                 "the key `kind` is missing",
-                f"add `kind`, one of {context.get('discriminator', '')}",
+                f"add `kind: {_KINDS.get(_parent(loc), '...')}`",
             )
         case "union_tag_invalid":
             problem, remedy = (
@@ -253,6 +275,11 @@ def _mistake(
             remedy = problem[0].lower() + problem[1:]
             problem = "wrong kind of value"
     return _named(path, document, where, value, problem, _REMEDIES.get(key, remedy) if loc else remedy)
+
+
+def _parent(loc: KeyPath) -> str:
+    """Return the last key of a path that is a name: `assets` for `assets[0]`."""
+    return next((part for part in reversed(loc) if isinstance(part, str)), "")
 
 
 def _written_path(loc: tuple[int | str, ...], entry: Any) -> KeyPath:
@@ -283,43 +310,83 @@ def _fields(kind: type) -> set[str]:
     return {name for name in kind.__annotations__ if not name.startswith("_")}
 
 
-def _contradictions(sites: list[Site], path: Path, known_drivers: Collection[str]) -> Iterator[Mistake]:
-    ids = [site.id for site in sites]
-    for twice in sorted({site_id for site_id in ids if ids.count(site_id) > 1}):
-        yield _plain(path, f"id = {twice}", "two sites have this id", "give each its own")
-    for site in sites:
-        for name, device in site.devices.items():
-            if device.driver not in known_drivers:
-                close = (
-                    difflib.get_close_matches(device.driver, list(known_drivers), n=3)
-                    or sorted(known_drivers)[:6]
-                )
-                key = f"{site.id}: devices.{name}.driver = {device.driver}"
-                yield _plain(path, key, "no such driver", f"use one of {', '.join(close)} ...")
-        for rate in (site.tariff.buy, site.tariff.sell):
-            if isinstance(rate, SeriesRate):
-                try:
-                    read_price_series(path.parent / rate.file, rate.column)
-                except DataError as error:
-                    yield _plain(
-                        path, f"{site.id}: tariff file = {rate.file}", str(error), "mend the price file"
-                    )
+def _across(
+    entry: dict[str, Any], at: _Entry, path: Path, document: Document, known_drivers: Collection[str]
+) -> Iterator[Mistake]:
+    """Hold the parts of a site against each other and against what lies outside, as far as they can be read."""
+    refs, listed = entry.get("devices"), entry.get("assets")
+    devices = {
+        str(name): _read(_DEVICE, ref) for name, ref in (refs.items() if isinstance(refs, dict) else ())
+    }
+    for found in contradictions(
+        time_zone=zone if isinstance(zone := entry.get("time_zone"), str) else None,
+        devices=devices or {"": None},
+        assets=[_read(_ASSET, asset) for asset in listed] if isinstance(listed, list) and devices else (),
+    ):
+        where = at.path(found.path, document)
+        value = _at(entry, found.path)
+        shown = value if isinstance(value, str) else ""
+        yield _named(path, document, where, shown, found.problem, "make the parts agree")
+    for name in devices:
+        driver = _at(entry, ("devices", name, "driver"))
+        if isinstance(driver, str) and driver not in known_drivers:
+            close = difflib.get_close_matches(driver, list(known_drivers), n=3) or sorted(known_drivers)[:6]
+            where = at.path(("devices", name, "driver"), document)
+            yield _named(
+                path, document, where, driver, "no such driver", f"use one of {', '.join(close)} ..."
+            )
+    for side in ("buy", "sell"):
+        rate = _read(_SERIES, _at(entry, ("tariff", side)))
+        if rate is not None:
+            try:
+                read_price_series(path.parent / rate.file, rate.column)
+            except DataError as error:
+                where = at.path(("tariff", side, "file"), document)
+                yield _named(path, document, where, rate.file, str(error), "mend the price file")
+
+
+def _ids_twice(
+    entries: Sequence[tuple[dict[str, Any], _Entry]], path: Path, document: Document
+) -> Iterator[Mistake]:
+    known: set[str] = set()
+    for entry, at in entries:
+        site_id = entry.get("id")
+        if isinstance(site_id, str):
+            if site_id in known:
+                where = at.path(("id",), document)
+                yield _named(path, document, where, site_id, "two sites have this id", "give each its own")
+            known.add(site_id)
+
+
+def _read(kind: TypeAdapter[Value], value: Any) -> Value | None:
+    """Read one part of a site; None when it has mistakes, which are told elsewhere."""
+    try:
+        return kind.validate_python(value)
+    except ValidationError:
+        return None
+
+
+def _at(data: Any, where: KeyPath) -> Any:
+    """Return what stands at a path; None where nothing does."""
+    for part in where:
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return data
 
 
 def _named(path: Path, document: Document, where: KeyPath, value: Any, problem: str, remedy: str) -> Mistake:
-    dotted = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).lstrip(".")
-    shown = value if isinstance(value, str) else _shown(value)
+    written = _at(document.data, where)
+    if isinstance(written, str) and _VARIABLE.search(written):
+        value = written  # what the environment put there may be a secret
     return Mistake(
         file=f"{path}:{document.line(where)}",
-        key=dotted or "(file)",
-        value=shown,
+        key=dotted(where) or "(file)",
+        value=value if isinstance(value, str) else _shown(value),
         problem=problem,
         remedy=remedy,
     )
-
-
-def _plain(path: Path, key: str, problem: str, remedy: str) -> Mistake:
-    return Mistake(file=str(path), key=key or "(file)", value="", problem=problem, remedy=remedy)
 
 
 def _shown(value: Any) -> str:

@@ -4,6 +4,7 @@ These types are the site file's schema as well: `config.py` reads YAML straight 
 comes from them.
 """
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
@@ -11,16 +12,16 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, StringConstraints
 
-from ems.tariffs import STRICT, Tariff
+from ems.tariffs import NUMERIC, STRICT, Tariff
 
 SiteId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 Endpoint = Annotated[str, StringConstraints(pattern=r"^(tcp|tls|rtu\+tcp|rtu)://.+$")]
-PositiveKw = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
-LimitKw = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
-PositiveKwh = Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Efficiency = Annotated[float, Field(gt=0.3, le=1, allow_inf_nan=False)]
+PositiveKw = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False), NUMERIC]
+LimitKw = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False), NUMERIC]
+PositiveKwh = Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False), NUMERIC]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), NUMERIC]
+Efficiency = Annotated[float, Field(gt=0.3, le=1, allow_inf_nan=False), NUMERIC]
 
 
 class Role(StrEnum):
@@ -79,7 +80,7 @@ class DeviceRef:
 
     endpoint: Endpoint
     """`tcp://host:port`, `rtu:///dev/ttyUSB0?baud=9600`, `rtu+tcp://host:port` or `tls://host:port`."""
-    unit_id: Annotated[int, Field(ge=0, le=247)] = 1
+    unit_id: Annotated[int, Field(ge=0, le=247), NUMERIC] = 1
     """Modbus unit."""
     driver: str
     """`sunspec`, or the name of a device file."""
@@ -109,9 +110,9 @@ class PvAsset:
     """Device that measures and limits it."""
     rated_kw: PositiveKw
     """Nameplate of the modules [kW]."""
-    tilt_deg: Annotated[float, Field(ge=0, le=90)] | None = None
+    tilt_deg: Annotated[float, Field(ge=0, le=90), NUMERIC] | None = None
     """Slope of the modules [deg from horizontal]; learned when not given."""
-    azimuth_deg: Annotated[float, Field(ge=0, lt=360)] | None = None
+    azimuth_deg: Annotated[float, Field(ge=0, lt=360), NUMERIC] | None = None
     """Direction of the modules [deg, north 0, east 90]; learned when not given."""
 
 
@@ -139,7 +140,7 @@ class BatteryAsset:
     """Energy given per energy taken from the store."""
     reserve_frac: Fraction = 0.05
     """Share of the capacity kept back for the household."""
-    wear_per_kwh: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    wear_per_kwh: Annotated[float, Field(ge=0, allow_inf_nan=False), NUMERIC] = 0.0
     """Cost of wear per kWh discharged, in the site's currency [1/kWh]."""
 
 
@@ -171,6 +172,80 @@ Asset = Annotated[PvAsset | BatteryAsset | VehicleAsset, Field(discriminator="ki
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Contradiction:
+    """Two parts of a site that cannot both be meant."""
+
+    path: tuple[str | int, ...]
+    """Key it shows at, from the top of the site."""
+    problem: str
+    """What does not fit, as one sentence."""
+
+
+ROLES_OF_KIND: Mapping[str, tuple[Role, ...]] = {
+    "pv": (Role.PV_INVERTER, Role.HYBRID_INVERTER),
+    "battery": (Role.BATTERY_INVERTER, Role.HYBRID_INVERTER),
+    "vehicle": (Role.CHARGER,),
+}
+"""Roles a device may have to measure and steer an asset of a kind."""
+
+
+def contradictions(
+    *, time_zone: str | None, devices: Mapping[str, DeviceRef | None], assets: Sequence[Asset | None]
+) -> list[Contradiction]:
+    """Return every contradiction between the parts; a part that is None could not be read and is left out."""
+    found: list[Contradiction] = []
+    if time_zone is not None and not _is_zone(time_zone):
+        problem = f"time_zone {time_zone!r} is not an IANA zone such as Asia/Seoul"
+        found.append(Contradiction(path=("time_zone",), problem=problem))
+    for name, device in devices.items():
+        if device is not None and device.role is Role.HYBRID_INVERTER and device.rated_kw is None:
+            problem = f"device {name!r} is a hybrid inverter and needs rated_kw"
+            found.append(Contradiction(path=("devices", name), problem=problem))
+    meters = [device for device in devices.values() if device and device.role is Role.GRID_METER]
+    if len(meters) > 1 or (not meters and None not in devices.values()):
+        problem = f"exactly one device needs role grid_meter, found {len(meters)}"
+        found.append(Contradiction(path=("devices",), problem=problem))
+    names: set[str] = set()
+    served: set[tuple[str, str]] = set()
+    for index, asset in enumerate(assets):
+        if asset is None:
+            continue
+        if asset.name in names:
+            problem = f"asset name {asset.name!r} is used twice"
+            found.append(Contradiction(path=("assets", index, "name"), problem=problem))
+        problem = _device_problem(asset, devices, served) or ""
+        if problem:
+            found.append(Contradiction(path=("assets", index, "device"), problem=problem))
+        names.add(asset.name)
+        served.add((asset.device, asset.kind))
+    return found
+
+
+def _device_problem(
+    asset: Asset, devices: Mapping[str, DeviceRef | None], served: Collection[tuple[str, str]]
+) -> str | None:
+    """Return why an asset cannot be behind the device it names."""
+    if asset.device not in devices:
+        return f"asset {asset.name!r} names device {asset.device!r}, which is not under devices"
+    device, roles = devices[asset.device], ROLES_OF_KIND[asset.kind]
+    if device is not None and device.role not in roles:
+        return (
+            f"a {asset.kind} needs a device of role {' or '.join(roles)}, {asset.device!r} is a {device.role}"
+        )
+    if (asset.device, asset.kind) in served:
+        return f"device {asset.device!r} has a {asset.kind} already; describe both as one asset"
+    return None
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return False
+    return True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Site:
     """A home or building with one grid connection."""
 
@@ -186,9 +261,9 @@ class Site:
     """ISO 4217 code of all its prices."""
     country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
     """ISO 3166 code; decides public holidays."""
-    latitude_deg: Annotated[float, Field(ge=-90, le=90)]
+    latitude_deg: Annotated[float, Field(ge=-90, le=90), NUMERIC]
     """Position [deg], north positive; for the height of the sun."""
-    longitude_deg: Annotated[float, Field(ge=-180, le=180)]
+    longitude_deg: Annotated[float, Field(ge=-180, le=180), NUMERIC]
     """Position [deg], east positive."""
     owner: Owner
     """Who answers for it."""
@@ -202,39 +277,14 @@ class Site:
     """What there is to forecast and steer."""
     consents: Consents = field(default_factory=Consents)
     """What the household allows."""
-    co2_kg_per_kwh: Annotated[float, Field(ge=0, le=3)] = 0.0
+    co2_kg_per_kwh: Annotated[float, Field(ge=0, le=3), NUMERIC] = 0.0
     """Emission factor of imported energy [kg/kWh]; for reports."""
 
     def __post_init__(self) -> None:
         """Refuse what only shows when parts are held against each other."""
-        for problem in self.contradictions():
-            raise ValueError(problem)
-
-    def contradictions(self) -> list[str]:
-        """Return every contradiction between the parts, each as one sentence."""
-        problems = []
-        try:
-            ZoneInfo(self.time_zone)
-        except (KeyError, ValueError, OSError):
-            problems.append(f"time_zone {self.time_zone!r} is not an IANA zone such as Asia/Seoul")
-        names = [asset.name for asset in self.assets]
-        problems += [
-            f"asset name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})
-        ]
-        problems += [
-            f"asset {asset.name!r} names device {asset.device!r}, which is not under devices"
-            for asset in self.assets
-            if asset.device not in self.devices
-        ]
-        problems += [
-            f"device {name!r} is a hybrid inverter and needs rated_kw"
-            for name, device in self.devices.items()
-            if device.role is Role.HYBRID_INVERTER and device.rated_kw is None
-        ]
-        meters = [name for name, device in self.devices.items() if device.role is Role.GRID_METER]
-        if len(meters) != 1:
-            problems.append(f"exactly one device needs role grid_meter, found {len(meters)}")
-        return problems
+        found = contradictions(time_zone=self.time_zone, devices=self.devices, assets=self.assets)
+        if found:
+            raise ValueError("; ".join(contradiction.problem for contradiction in found))
 
     @property
     def grid_meter(self) -> str:

@@ -4,6 +4,7 @@ Tariff definitions are what a site file says; `price_curve` turns one into price
 appears here and nowhere else on the way from reading to setpoint.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import time
 from typing import Annotated, Any, ClassVar, Literal
@@ -12,15 +13,41 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from ems.codec import FloatArray, IntArray
 
 STRICT: dict[str, Any] = {"extra": "forbid", "use_attribute_docstrings": True}
 """How every type of the site file is read: unknown keys are mistakes, docstrings become schema descriptions."""
 
-PricePerKwh = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
-Month = Annotated[int, Field(ge=1, le=12)]
+
+def _as_number(value: Any) -> Any:
+    """Refuse what only looks like a number: `true`, 0777, 1_000. Digits that came as text (`${PRICE}`) are one."""
+    if isinstance(value, bool) or (isinstance(value, str) and not _DECIMAL.fullmatch(value)):
+        raise PydanticCustomError("not_a_number", "input should be a decimal number such as 5 or 0.25")
+    return value
+
+
+def _as_local_time(value: Any) -> Any:
+    """Refuse what only looks like a local time: 960, "16:00:30", "16:00Z"."""
+    if not isinstance(value, time) and not (isinstance(value, str) and _CLOCK_TIME.fullmatch(value)):
+        raise PydanticCustomError("not_a_local_time", 'input should be a local time such as "16:00"')
+    return value
+
+
+_DECIMAL = re.compile(r"[-+]?(?:0|[1-9][0-9]*)?(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?")
+_CLOCK_TIME = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9](?::00)?")
+
+NUMERIC = BeforeValidator(_as_number)
+"""Last in the annotation of every number a site file holds, so that its bounds reach the JSON Schema."""
+LocalTime = Annotated[
+    time,
+    BeforeValidator(_as_local_time),
+    WithJsonSchema({"type": "string", "pattern": r"^([01]\d|2[0-3]):[0-5]\d$"}),
+]
+PricePerKwh = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False), NUMERIC]
+Month = Annotated[int, Field(ge=1, le=12), NUMERIC]
 DAY_S = 86_400
 
 
@@ -44,9 +71,9 @@ class Period:
 
     days: Literal["all", "weekday", "weekend"] = "all"
     """Days it applies to; the weekend is Saturday and Sunday."""
-    from_local: time
+    from_local: LocalTime
     """First minute, local time, quoted in YAML: "16:00"."""
-    to_local: time
+    to_local: LocalTime
     """End, exclusive, local time; "00:00" is the end of the day."""
     per_kwh: PricePerKwh
     """Price in the site's currency [1/kWh]."""
