@@ -34,7 +34,10 @@ _TENS: Final[Mapping[float, float]] = {n: 10.0**n for n in range(-10, 11)}
 
 
 class BlockDecoder:
-    """Turns the bytes of one block into values by register name; absent values are None."""
+    """Turns the bytes of one block into values by register name; absent values are None.
+
+    Scale factors are applied and not handed out.
+    """
 
     def __init__(self, block: Block) -> None:
         self.block = block
@@ -53,6 +56,8 @@ class BlockDecoder:
         ]
         fast = {r.name for r in whole} | {name for name, *_ in self._floats}
         self._slow = [r for r in block.registers if r.name not in fast or r in overlapped]
+        only_scales = {r.scale_from for r in whole}
+        whole = [r for r in whole if r.name not in only_scales]
         self._whole = tuple(whole)
         self._names = tuple(r.name for r in whole)
         self._absents = tuple(r.absent[0] if r.absent else None for r in whole)

@@ -352,6 +352,8 @@ class DeviceSpec(_Strict):
     """Where it tells who it is."""
     identity: Annotated[tuple[IdentitySpec, ...], Field(min_length=1)]
     """Tests another device would fail; all must pass."""
+    hints: tuple[IdentitySpec, ...] = ()
+    """Tests that make this file likelier when several match a scan; never required."""
     groups: Mapping[Name, Annotated[float, Field(ge=0, le=86_400)]] = Field(
         default_factory=lambda: {"fast": 0.0, "slow": 60.0}
     )

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
-from drivers.device_file import device_file_names
+from drivers.device_file import IdentitySpec, device_file_names
 from drivers.file_device import FileDevice, load_device_file, passes, place_register
 from drivers.frames import READ_HOLDING
 from drivers.identity import Identity
@@ -116,20 +116,29 @@ async def _recognise_by_files(link: Link, unit: int) -> Found:
 async def _match(
     link: Link, unit: int, device: FileDevice, shown: dict[tuple[str, int, int], bytes | None]
 ) -> int:
-    """How telling the passed tests of a file are; 0 when one fails. Answers are kept for the next files."""
+    """How telling the passed tests of a file are; 0 when a required one fails."""
     weight = 0
     for test in device.spec.identity:
-        key = (test.table.value, test.address, test.size)
-        if key not in shown:
-            try:
-                shown[key] = await link.read(unit, test.table.read_function, test.address, test.size)
-            except LinkError:
-                shown[key] = None
-        data = shown[key]
-        if data is None or not passes(test, raw_value(place_register("identity", test), data)):
+        if not await _test_passes(link, unit, test, shown):
             return 0
         weight += 1 if test.between is not None else 3
+    for hint in device.spec.hints:
+        weight += await _test_passes(link, unit, hint, shown)
     return weight
+
+
+async def _test_passes(
+    link: Link, unit: int, test: IdentitySpec, shown: dict[tuple[str, int, int], bytes | None]
+) -> bool:
+    """Whether one test passes; answers are kept for the next files."""
+    key = (test.table.value, test.address, test.size)
+    if key not in shown:
+        try:
+            shown[key] = await link.read(unit, test.table.read_function, test.address, test.size)
+        except LinkError:
+            shown[key] = None
+    data = shown[key]
+    return data is not None and passes(test, raw_value(place_register("identity", test), data))
 
 
 def parse_units(text: str) -> Sequence[int]:

@@ -34,7 +34,7 @@ class FileImage:
         self.spec = spec
         self.registers = {name: register_of(name, r) for name, r in spec.registers.items()}
         self.image = RegisterImage()
-        places = [place_register("identity", test) for test in spec.identity]
+        places = [place_register("identity", test) for test in (*spec.identity, *spec.hints)]
         nameplate = [
             p for p in (spec.nameplate.model, spec.nameplate.serial, spec.nameplate.version) if p is not None
         ]

@@ -14,6 +14,7 @@ from drivers.registers import RegisterType, decode, encode, plan_blocks
 from drivers.twin.file_image import FileImage
 
 FILES = sorted(DEVICES.glob("*.yaml"))
+CONTROLLED = [path for path in FILES if "\ncontrols:" in path.read_text(encoding="utf-8")]
 
 
 @pytest.fixture(params=FILES, ids=lambda path: path.stem)
@@ -75,29 +76,32 @@ async def test_a_simulated_device_is_recognised_and_read_back(path, links, on_ai
         assert reading[name].quality is Quality.GOOD, (name, reading[name].cause)
 
 
-async def test_each_control_is_written_and_seen_in_the_simulated_device(path, links, on_air):
-    spec = load_spec(path)
-    if not spec.controls:
-        pytest.skip("read-only device")
+@pytest.mark.parametrize("controlled", CONTROLLED, ids=lambda path: path.stem)
+async def test_each_control_is_written_and_seen_in_the_simulated_device(controlled, links, on_air):
+    spec = load_spec(controlled)
     image = FileImage(spec)
     async with on_air(image.image, unit=spec.link.unit) as (endpoint, station):
         device = open_device(
-            name="it", endpoint=endpoint, unit_id=spec.link.unit, driver=path.stem, links=links
+            name="it", endpoint=endpoint, unit_id=spec.link.unit, driver=controlled.stem, links=links
         )
         await device.read()
         for name, control in spec.controls.items():
-            target = control.range.max_kw or 5.0
-            if control.read_back is not None:
-                image.show(control.read_back, target)
             write = {
                 "battery_power": device.write_battery_power,
                 "generation_limit": device.limit_generation,
                 "charge_limit": device.limit_charge,
             }[name]
-            receipt = await write(target, valid_s=300)
-            assert isinstance(receipt, Applied | Clamped), receipt
-            assert receipt.written
-    assert station.writes >= len(spec.controls)
+            high = control.range.max_kw or 4.5
+            targets = [high, -(high / 2), 0.0] if name == "battery_power" else [high]
+            for target in targets:
+                if control.read_back is not None:
+                    image.show(control.read_back, target)
+                before = station.writes
+                receipt = await write(target, valid_s=300)
+                assert isinstance(receipt, Applied | Clamped), (target, receipt)
+                assert receipt.written and station.writes > before
+            if control.release:
+                assert isinstance(await device.release(), Applied)
 
 
 async def test_another_device_is_not_taken_for_this_one(path, links, on_air):

