@@ -20,6 +20,8 @@ from ems.live import Changes, Live
 _log = logging.getLogger(__name__)
 PACE_S = 1.0
 KEEP_ALIVE_S = 15.0
+LONGEST_S = 3600.0
+"""A stream ends after this and is asked for anew, so that a key or session that ended does not go on listening [s]."""
 QUEUE = 2
 MOST_LISTENERS = 5_000
 
@@ -42,13 +44,17 @@ class Streams:
         self._live = live
         self._topics: dict[Hashable, _Topic] = {}
         self._listening = 0
+        self.longest_s = LONGEST_S
+        """How long one answer lasts [s]."""
 
-    def respond(self, topic: Hashable, render: Render) -> StreamingResponse:
-        """Return an endless answer that follows a topic."""
+    def respond(
+        self, topic: Hashable, render: Render, *, first: Mapping[str, object] | None = None
+    ) -> StreamingResponse:
+        """Return an answer that follows a topic for up to `longest_s`, beginning with `first`."""
         if self._listening >= MOST_LISTENERS:
             raise Crowded("too many pages are open; this one can be reloaded by hand")
         return StreamingResponse(
-            self._follow(topic, render),
+            self._follow(topic, render, first),
             media_type="text/event-stream",
             headers={"X-Accel-Buffering": "no"},
         )
@@ -64,7 +70,9 @@ class Streams:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._topics.clear()
 
-    async def _follow(self, key: Hashable, render: Render) -> AsyncIterator[bytes]:
+    async def _follow(
+        self, key: Hashable, render: Render, first: Mapping[str, object] | None
+    ) -> AsyncIterator[bytes]:
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE)
         topic = self._topics.setdefault(key, _Topic())
         topic.listeners.add(queue)
@@ -73,7 +81,10 @@ class Streams:
             topic.task = asyncio.create_task(self._run(topic, render))
         try:
             yield b"retry: 5000\n\n"
-            while True:
+            if first is not None:
+                yield _event(first)
+            ends_at = asyncio.get_running_loop().time() + self.longest_s
+            while asyncio.get_running_loop().time() < ends_at:
                 try:
                     event = await asyncio.wait_for(queue.get(), KEEP_ALIVE_S)
                 except TimeoutError:
@@ -100,10 +111,14 @@ class Streams:
                     _log.exception("stream.render_failed")
                     parts = {}
                 if parts:
-                    event = b"data: " + json.dumps(parts, ensure_ascii=False).encode() + b"\n\n"
+                    event = _event(parts)
                     for queue in topic.listeners:
                         _offer(queue, event)
                 await asyncio.sleep(PACE_S)
+
+
+def _event(content: Mapping[str, object]) -> bytes:
+    return b"data: " + json.dumps(content, ensure_ascii=False).encode() + b"\n\n"
 
 
 def _offer(queue: "asyncio.Queue[bytes | None]", event: bytes | None) -> None:

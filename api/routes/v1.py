@@ -1,29 +1,37 @@
 """`/v1`: parse, ask, shape. Who may ask is a dependency; what can go wrong is in `api.problems`."""
 
 import re
+from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
 
 from api import schemas as wire
 from api.deps import AnyDesk, Requires
 from api.problems import (
     BodyTooLarge,
+    Crowded,
     NotAllowed,
     NotSignedIn,
     TooManyAttempts,
     Unusable,
     documented,
 )
+from api.stream import Streams
 from ems.access import Principal, Scope
 from ems.errors import NoPlan, StoreError, UnknownSite
+from ems.live import Changes
 
 ALWAYS = (NotSignedIn, NotAllowed, TooManyAttempts, RequestValidationError, StoreError)
 AT_SITE = documented(*ALWAYS, UnknownSite)
 FLEET = documented(*ALWAYS)
+
+STREAM = "Each event is one `Setpoints` object; the first comes at once. Ends after an hour; ask again."
 
 LONGEST_SPAN = timedelta(days=31)
 """Longest stretch of intervals, readings or setpoints answered at once."""
@@ -227,6 +235,42 @@ def setpoints_in_force(
     """What each asset is to do now: one setpoint per asset and kind, the highest priority, then the newest."""
     found = desk.queries.setpoints_in_force(who, site_id)
     return wire.Setpoints(site_id=site_id, setpoints=[wire.setpoint_out(delivered) for delivered in found])
+
+
+@router.get(
+    "/sites/{site_id}/setpoints/stream",
+    tags=["setpoints"],
+    response_class=StreamingResponse,
+    responses=AT_SITE
+    | documented(Crowded)
+    | {200: {"description": STREAM, "content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+)
+async def setpoint_stream(
+    request: Request,
+    desk: AnyDesk,
+    who: Annotated[Principal, Depends(Requires(Scope.SETPOINTS_READ))],
+    site_id: SiteId,
+    _: Empty,
+) -> StreamingResponse:
+    """The same as `/setpoints/current`, pushed when it changes (server-sent events)."""
+
+    def current() -> dict[str, object]:
+        found = desk.queries.setpoints_in_force(who, site_id)
+        answer = wire.Setpoints(site_id=site_id, setpoints=[wire.setpoint_out(each) for each in found])
+        return answer.model_dump(mode="json")
+
+    sent = first = await run_in_threadpool(current)
+
+    def render(changes: Changes) -> Mapping[str, object]:
+        nonlocal sent
+        if not changes.recorded and site_id not in changes.site_ids:
+            return {}
+        news, before = current(), sent
+        sent = news
+        return news if news != before else {}
+
+    streams: Streams = request.app.state.streams
+    return streams.respond(("setpoints", site_id, who.id), render, first=first)
 
 
 @router.get("/sites/{site_id}/setpoints", tags=["setpoints"], responses=AT_SITE)

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -349,10 +350,18 @@ class Street:
         return {"Authorization": f"Bearer {self.keys[who]}"}
 
 
-def make_service(folder: Path) -> FakeService:
-    sites = (make_site(1), make_site(2, vehicle=True), make_site(3))
-    store = Store.open(f"sqlite:///{folder}/ems.sqlite")
-    store.save_cycle(make_record(sites))
+def make_sites() -> tuple[Site, ...]:
+    return make_site(1), make_site(2, vehicle=True), make_site(3)
+
+
+def make_service(folder: Path, template: Path | None = None) -> FakeService:
+    """Open a store that holds one cycle, copied from `template` where there is one."""
+    sites, file = make_sites(), folder / "ems.sqlite"
+    if template is not None:
+        shutil.copy(template, file)
+    store = Store.open(f"sqlite:///{file}")
+    if template is None:
+        store.save_cycle(make_record(sites))
     service = FakeService(sites=sites, store=store, clock=ManualClock(at=NOW))
     for site in sites[:2]:
         service.live.publish(site.id, make_live(site))
@@ -369,8 +378,8 @@ def make_service(folder: Path) -> FakeService:
     return service
 
 
-def make_street(folder: Path, settings: Settings | None = None) -> Street:
-    service = make_service(folder)
+def make_street(folder: Path, settings: Settings | None = None, template: Path | None = None) -> Street:
+    service = make_service(folder, template)
     keys = {}
     for who, role, site_ids in (
         ("operator", AccessRole.OPERATOR, None),
@@ -384,19 +393,29 @@ def make_street(folder: Path, settings: Settings | None = None) -> Street:
     return Street(service=service, app=create_app(service, settings), keys=keys)
 
 
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one cycle in it, made once."""
+    folder = tmp_path_factory.mktemp("template")
+    make_service(folder).store.close()
+    return folder / "ems.sqlite"
+
+
 @pytest.fixture
-def street(tmp_path: Path) -> Iterator[Street]:
-    made = make_street(tmp_path)
+def street(tmp_path: Path, template: Path) -> Iterator[Street]:
+    made = make_street(tmp_path, template=template)
     yield made
     made.service.store.close()
 
 
 @pytest.fixture
-def street_with(tmp_path: Path) -> Iterator[Callable[[Settings], Street]]:
+def street_with(
+    tmp_path_factory: pytest.TempPathFactory, template: Path
+) -> Iterator[Callable[[Settings], Street]]:
     made: list[Street] = []
 
     def make(settings: Settings) -> Street:
-        made.append(make_street(tmp_path, settings))
+        made.append(make_street(tmp_path_factory.mktemp("street"), settings, template))
         return made[-1]
 
     yield make

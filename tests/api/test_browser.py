@@ -79,7 +79,7 @@ def url(street: Any) -> Iterator[str]:
 
 
 @pytest.fixture
-def opened(browser: Any, url: str) -> Iterator[Callable[..., Any]]:
+def opened(browser: Any, url: str, street: Any) -> Iterator[Callable[..., Any]]:
     contexts = []
 
     def open_page(
@@ -103,12 +103,18 @@ def opened(browser: Any, url: str) -> Iterator[Callable[..., Any]]:
         page.on("pageerror", lambda error: page.problems.append(str(error)))
         page.on("console", lambda said: page.problems.append(said.text) if said.type == "error" else None)
         page.goto(url + "/")
-        page.click(f"button[value='{entry}']")
+        if entry == "pause":
+            page.click("button[value='home-01']")
+            page.click("button[value='day']")
+        elif entry != "signed out":
+            page.click(f"button[value='{entry}']")
         if path is not None:
             page.goto(url + path)
         return page
 
     yield open_page
+    for pause in street.service.store.overrides_active(street.service.clock.now()):
+        street.service.store.end_override(pause.id, street.service.clock.now(), "test")
     for context in contexts:
         context.close()
 
@@ -120,6 +126,8 @@ PAGES = {
     "site": ("operator", "/operator/sites/home-01"),
     "about": ("home-01", "/about"),
     "front": ("home-01", "/"),
+    "signin": ("signed out", "/signin"),
+    "paused": ("pause", "/homes/home-01"),
 }
 
 

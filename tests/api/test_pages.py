@@ -391,6 +391,17 @@ async def test_every_listener_gets_the_same_bytes_and_a_slow_one_only_the_newest
         await quick.__anext__()
 
 
+def test_a_controller_that_follows_setpoints_gets_them_at_once(client: TestClient, street: Any) -> None:
+    street.app.state.streams.longest_s = 0.0
+    answer = client.get("/v1/sites/home-01/setpoints/stream", headers=street.headers("controller"))
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    event = json.loads(answer.text.split("data: ", 1)[1])
+    current = client.get("/v1/sites/home-01/setpoints/current", headers=street.headers("controller"))
+    assert event == current.json()
+    assert event["setpoints"][0]["value_kw"] == 1.1
+    assert event["setpoints"][0]["valid_until"] == "2026-06-03T04:31:00Z"
+
+
 async def test_a_site_nobody_looks_at_is_not_rendered(street: Any, kit: ModuleType) -> None:
     live = Live()
     with live.subscribe() as subscription:
