@@ -149,9 +149,13 @@ class Link:
         try:
             return await self._ask(request)
         except LinkError as error:
-            if error.trouble.kind is TroubleKind.GARBLED or isinstance(error.__cause__, ConnectionError):
+            garbled = error.trouble.kind is TroubleKind.GARBLED
+            if not garbled and not isinstance(error.__cause__, ConnectionError):
+                raise
+            try:
                 return await self._ask(request)
-            raise
+            except LinkError as again:
+                raise (error if garbled else again) from None
 
     async def write_registers(self, unit: int, address: int, payload: bytes) -> None:
         """Set consecutive registers in one request; never repeated by the link."""
