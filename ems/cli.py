@@ -183,15 +183,15 @@ def check(
     ] = False,
 ) -> None:
     """Check a site file: names every mistake with line, key, value and remedy."""
-    from drivers import known_drivers
     from ems.config import load_sites, site_schema
+    from ems.wiring import driver_names
 
     if schema:
         typer.echo(json.dumps(site_schema(), indent=2, ensure_ascii=False))
         return
     if site_file is None:
         raise usage("SITE.yaml", "", "no site file is named", "give its path, or --schema")
-    sites = load_sites(site_file, known_drivers=known_drivers())
+    sites = load_sites(site_file, known_drivers=driver_names())
     for site in sites:
         typer.echo(
             f"{site.id}: {len(site.devices)} devices, "
@@ -243,12 +243,12 @@ def forecast(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """One forecast of load and solar power, or how good such forecasts would have been."""
-    from drivers import known_drivers
     from ems.config import load_sites
     from ems.forecast_command import backtest_sites, backtest_table, forecast_sites, forecast_table
     from ems.recorded import read_recording
+    from ems.wiring import driver_names
 
-    sites = chosen(load_sites(site_file, known_drivers=known_drivers()), site_id, site_file)
+    sites = chosen(load_sites(site_file, known_drivers=driver_names()), site_id, site_file)
     recording = read_recording(data)
     if backtest:
         with progress_bar("backtest", 100) as tell:
@@ -294,12 +294,12 @@ def simulate(
     ] = False,
 ) -> None:
     """Closed loop on recorded data: what this controller would have cost, against idle storage and perfect foresight."""
-    from drivers import known_drivers
     from ems.config import load_sites
     from ems.recorded import read_recording
     from ems.simulate_command import simulate_sites
+    from ems.wiring import driver_names
 
-    sites = chosen(load_sites(site_file, known_drivers=known_drivers()), site_id, site_file)
+    sites = chosen(load_sites(site_file, known_drivers=driver_names()), site_id, site_file)
     recording = read_recording(data)
     start_at = recording.start_at if begin is None else instant("--from", begin)
     left = recording.count - int((start_at - recording.start_at) / recording.step)

@@ -123,10 +123,10 @@ async def run_cycle(
     watch.lap("plan")
     setpoints = tuple(
         setpoint
-        for site, plan, expected in zip(sites, plans, outlook.sites, strict=True)
+        for site, plan, expected, state in zip(sites, plans, outlook.sites, states, strict=True)
         for setpoint in derive_setpoints(
             site,
-            None if site.id in paused else course_of_plan(site, expected, plan, at),
+            course_of_plan(site, expected, plan, at) if state.steerable and site.id not in paused else None,
             plan=plan,
             at=at,
             valid_until=at + ports.valid_for,

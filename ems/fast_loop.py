@@ -160,7 +160,7 @@ class FastLoop:
     def _course(self, course: _Course, state: SiteState, at: datetime) -> Course | None:
         """Return what the site is to do now: re-solved with the meter where that is known, else as planned."""
         planned = course_of_plan(course.site, course.expected, course.plan, at)
-        if planned is None or state.quality is Quality.BAD:
+        if planned is None or not state.steerable:
             return None
         if course.warm is None or state.powers.load_kw is None:
             return planned

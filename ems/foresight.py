@@ -13,7 +13,7 @@ from ems.outlook import Band, Outlook, SiteOutlook
 from ems.site import Site
 from ems.state import MeasuredInterval
 from ems.tariffs import PriceSeries, Rate, price_curve
-from forecasting import Forecast, Forecaster, History, SiteContext
+from forecasting import Forecast, Forecaster, History, LoadForecaster, SiteContext, SolarForecaster
 
 PriceFiles = Callable[[Site], Mapping[str, PriceSeries]]
 """Reads the published prices of a site whose tariff names a file; by file name."""
@@ -111,8 +111,12 @@ class Foresight:
         pv = self._history(self.past.pv_kw, self._with_pv)
         if self._load is None:
             raise RuntimeError("the load model is fitted before it is asked")
-        expected_load = self._load.predict(at, self.horizon, LEVELS, recent=load)
-        expected_pv = None if self._pv is None else self._pv.predict(at, self.horizon, LEVELS, recent=pv)
+        expected_load = _whole(
+            self._load.predict(at, self.horizon, LEVELS, recent=load), self._cold_load, load
+        )
+        expected_pv = None
+        if self._pv is not None:
+            expected_pv = _whole(self._pv.predict(at, self.horizon, LEVELS, recent=pv), self._cold_pv, pv)
         pv_rows = {row: index for index, row in enumerate(self._with_pv)}
         return tuple(
             (
@@ -123,6 +127,12 @@ class Foresight:
             )
             for row, site in enumerate(self.sites)
         )
+
+    def _cold_load(self) -> Forecaster:
+        return LoadForecaster(self._contexts)
+
+    def _cold_pv(self) -> Forecaster:
+        return SolarForecaster([self._contexts[row] for row in self._with_pv])
 
     def prices(self, site: Site, starts_s: IntArray) -> tuple[FloatArray, FloatArray, int]:
         """Return what a site pays and is paid per interval [1/kWh], and how many of the prices are assumed."""
@@ -148,6 +158,23 @@ class Foresight:
             reliability=self.past.trust[chosen].copy(),
             curtailed=self.past.curtailed[chosen].copy() if is_pv else None,
         )
+
+
+def _whole(forecast: Forecast, first_day: Callable[[], Forecaster], past: History) -> Forecast:
+    """Return the forecast, with what a household starts with where a simpler model has nothing to say yet."""
+    unknown = np.isnan(forecast.mean)
+    if not unknown.any():
+        return forecast
+    cold = first_day().fit(past).predict(forecast.issued_at, forecast.horizon, LEVELS, recent=past)
+    return replace(
+        forecast,
+        mean=np.where(unknown, cold.mean, forecast.mean),
+        quantiles=np.where(unknown[:, None, :], cold.quantiles, forecast.quantiles),
+        qualities=tuple(
+            other if missing.any() else own
+            for own, other, missing in zip(forecast.qualities, cold.qualities, unknown, strict=True)
+        ),
+    )
 
 
 def _band(forecast: Forecast, row: int) -> Band:

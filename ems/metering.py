@@ -40,11 +40,11 @@ class _Channel:
                 self.widest_h = max(self.widest_h, hours)
         self.last_kw, self.last_at = kw, at
 
-    def take(self, hours: float) -> tuple[float | None, bool]:
-        """Return the energy of the interval scaled to its full length and whether samples were sparse; begin the next."""
+    def take(self, hours: float, count: int) -> tuple[float | None, bool]:
+        """Return the mean energy of the `count` intervals just ended and whether samples were sparse; begin the next."""
         covered, kwh, sparse = self.hours, self.kwh, self.widest_h > SPARSE_SHARE * hours
         self.kwh = self.hours = self.widest_h = 0.0
-        return (kwh * hours / covered if covered >= COVERED_SHARE * hours else None), sparse
+        return (kwh * hours / covered if covered >= COVERED_SHARE * hours * count else None), sparse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,13 +97,16 @@ class SiteMeter:
         lost, and nothing is claimed to be known to the quarter hour.
         """
         self.note(at, site_powers(self.site, reading))
+        if self.marks is not None and at <= self.marks.at:
+            return ()
         before, self.marks = self.marks, CounterMarks(at=at, kwh=self.counters(reading))
         hours = self.step_s / 3600.0
-        sampled = {name: channel.take(hours) for name, channel in self._channels.items()}
+        spans = 1 if before is None else round((at - before.at).total_seconds() / self.step_s)
+        missed = max(0, spans - 1)
+        count = missed + 1
+        sampled = {name: channel.take(hours, count) for name, channel in self._channels.items()}
         if before is None:
             return ()
-        missed = max(0, round((at - before.at).total_seconds() / self.step_s) - 1)
-        count = missed + 1
         risen = self._risen(before, self.marks)
         energy: dict[str, float | None] = {}
         filled = missed > 0
@@ -158,7 +161,7 @@ class SiteMeter:
             rises = [self._rise(before.kwh.get(key), now.kwh.get(key), hours) for key in keys]
             if name == "vehicle":
                 rises = [
-                    _session_rise(before.kwh, now.kwh, key) if rise is None else rise
+                    self._session_rise(before.kwh, now.kwh, key, hours) if rise is None else rise
                     for key, rise in zip(keys, rises, strict=True)
                 ]
             known = [rise for rise in rises if rise is not None]
@@ -177,6 +180,16 @@ class SiteMeter:
         rise = now - before
         return rise if rise <= COUNTER_SLACK * biggest_kw * max(hours, 1.0 / 60) else None
 
+    def _session_rise(
+        self, before: Mapping[str, float], now: Mapping[str, float], key: str, hours: float
+    ) -> float | None:
+        """Return what a charger without a lifetime counter gave [kWh]: its session's rise; after a fall, a new session's."""
+        session = key.replace("vehicle_kwh", "session_kwh")
+        was, is_now = before.get(session), now.get(session)
+        if was is None or is_now is None:
+            return None
+        return self._rise(was if is_now >= was else 0.0, is_now, hours)
+
     def _balance(self, energy: Mapping[str, float | None]) -> float | None:
         """Load from what counters saw, across a gap: import - export + solar - storage - vehicle, with conversion losses."""
         parts = [energy[name] for name in ("import", "export", "pv", "charged", "discharged")]
@@ -186,15 +199,6 @@ class SiteMeter:
         imported, exported, pv, charged, discharged = (part or 0.0 for part in parts)
         from_inverter = conversion(self.site, pv + discharged - charged)
         return max(0.0, imported - exported + from_inverter - vehicle)
-
-
-def _session_rise(before: Mapping[str, float], now: Mapping[str, float], key: str) -> float | None:
-    """Return what a charger without a lifetime counter gave [kWh]: its session's rise; after a fall, a new session's all."""
-    session = key.replace("vehicle_kwh", "session_kwh")
-    was, is_now = before.get(session), now.get(session)
-    if was is None or is_now is None:
-        return None
-    return is_now - was if is_now >= was else is_now
 
 
 def conversion(site: Site, dc_kwh: float) -> float:

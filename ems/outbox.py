@@ -65,6 +65,12 @@ class Outbox:
                 except StoreError as error:
                     self._note(str(error))
                     return False
+                except Exception:
+                    # a write that can never succeed must not hold back all others
+                    log.exception("store.dropped a write that cannot be carried out")
+                    self.dropped += 1
+                    self._waiting.popleft()
+                    continue
                 self._waiting.popleft()
                 self._note(None)
             self._metrics.store_queue.set(len(self._waiting))

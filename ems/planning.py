@@ -219,7 +219,7 @@ def hindsight_cost(
     end_kwh: Mapping[str, float],
     end_value_per_kwh: float,
 ) -> float:
-    """Return the least a span can cost when all of it is known, ending with at least `end_kwh` in each battery.
+    """Return the least a span can cost when all of it is known, ending with `end_kwh` in each battery.
 
     The same formulation as every plan, over the whole span at once.
     """
@@ -227,11 +227,13 @@ def hindsight_cost(
     batteries = []
     for battery in site.batteries:
         floor_kwh = np.full(len(load_kw), battery.reserve_frac * battery.capacity_kwh)
-        floor_kwh[-1] = max(floor_kwh[-1], end_kwh[battery.name])
+        ceiling_kwh = np.full(len(load_kw), battery.capacity_kwh)
+        floor_kwh[-1] = ceiling_kwh[-1] = end_kwh[battery.name]
         batteries.append(
             replace(
                 _as_battery(site, battery, start_frac * battery.capacity_kwh),
                 band_min_kwh=floor_kwh,
+                band_max_kwh=ceiling_kwh,
                 end_value_per_kwh=end_value_per_kwh,
             )
         )

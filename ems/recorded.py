@@ -4,7 +4,6 @@ The first column `at` is an ISO 8601 instant with offset, the start of its inter
 the unit its name ends with. A blank cell is missing, never 0.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -53,7 +52,7 @@ def read_recording(path: Path) -> Recording:
     """
     frame = _table(path)
     starts_s = _instants(path, frame["at"])
-    step_s = _step(path, starts_s)
+    step_s = _step(path, starts_s, _lines(frame))
     names = [name for name in frame.columns if name != "at"]
     if not names:
         raise DataError(f"{path}: no series beside `at`; add a column such as load_kw")
@@ -96,53 +95,70 @@ def read_price_series(path: Path, column: str) -> PriceSeries:
 
 def _table(path: Path) -> pd.DataFrame:
     try:
-        frame = pd.read_csv(path, dtype=str, skipinitialspace=True)
+        frame = pd.read_csv(
+            path, dtype=str, skipinitialspace=True, skip_blank_lines=False, on_bad_lines="error"
+        )
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; give the path of a CSV file") from None
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(
-            f"{path}: not readable as CSV ({error}); save it as UTF-8 CSV with a header"
+            f"{path}: not readable as CSV ({str(error).strip()}); save it as UTF-8 CSV with a header"
         ) from error
     if not len(frame.columns) or frame.columns[0] != "at":
         first = frame.columns[0] if len(frame.columns) else ""
         raise DataError(f"{path}: line 1: the first column is {first!r}; it must be `at`")
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise DataError(
+            f"{path}: line 2: more cells than the header has columns; remove the comma at the end"
+        )
+    frame = frame[frame.notna().any(axis="columns")]
     if len(frame) < 2:
         raise DataError(f"{path}: fewer than two rows; a series needs at least two")
     return frame
 
 
-def _instants(path: Path, texts: Sequence[str]) -> np.ndarray:
+def _lines(rows: pd.DataFrame | pd.Series) -> np.ndarray:
+    """Return the line of each row in the file; the header is line 1, blank lines count."""
+    return np.asarray(rows.index) + 2
+
+
+def _instants(path: Path, texts: pd.Series) -> np.ndarray:
     """Read ISO 8601 instants with offset to epoch seconds; rising, none twice."""
     starts_s = np.empty(len(texts), dtype=np.int64)
-    for row, text in enumerate(texts):
+    for row, (line, text) in enumerate(zip(_lines(texts), texts, strict=True)):
+        if pd.isna(text):
+            raise DataError(f"{path}: line {line}: at is blank; write the instant the row holds for")
         try:
-            at = datetime.fromisoformat(str(text))
+            at = datetime.fromisoformat(text)
         except ValueError:
             raise DataError(
-                f"{path}: line {row + 2}: at = {text!r} is not ISO 8601; write 2025-01-31T13:45:00+09:00"
+                f"{path}: line {line}: at = {text!r} is not ISO 8601; write 2025-01-31T13:45:00+09:00"
             ) from None
         if at.tzinfo is None:
             raise DataError(
-                f"{path}: line {row + 2}: at = {text!r} has no offset; write e.g. {text}+09:00 or {text}Z"
+                f"{path}: line {line}: at = {text!r} has no offset; write e.g. {text}+09:00 or {text}Z"
             )
         starts_s[row] = int(at.timestamp())
         if row and starts_s[row] <= starts_s[row - 1]:
             what = "repeats" if starts_s[row] == starts_s[row - 1] else "is before"
             raise DataError(
-                f"{path}: line {row + 2}: at = {text!r} {what} the instant of the line before; sort and remove repetitions"
+                f"{path}: line {line}: at = {text!r} {what} the instant of the line before; sort and remove repetitions"
             )
     return starts_s
 
 
-def _step(path: Path, starts_s: np.ndarray) -> int:
+def _step(path: Path, starts_s: np.ndarray, lines: np.ndarray) -> int:
+    """Return the step most rows keep; every other distance must be a multiple of it, so that it is a gap."""
     steps_s = np.diff(starts_s)
-    step_s = int(steps_s.min())
+    lengths_s, counts = np.unique(steps_s, return_counts=True)
+    step_s = int(lengths_s[counts.argmax()])
     if step_s % 60 or step_s > 3600:
         raise DataError(f"{path}: step of {step_s} s; it must be whole minutes up to 60")
     uneven = np.flatnonzero(steps_s % step_s)
     if len(uneven):
+        row = int(uneven[0])
         raise DataError(
-            f"{path}: line {int(uneven[0]) + 3}: {steps_s[uneven[0]]} s after the line before, which is no multiple of the "
+            f"{path}: line {lines[row + 1]}: {steps_s[row]} s after the line before, which is no multiple of the "
             f"step of {step_s} s; put the rows on one grid"
         )
     return step_s
@@ -150,10 +166,11 @@ def _step(path: Path, starts_s: np.ndarray) -> int:
 
 def _numbers(path: Path, texts: pd.Series, name: str) -> FloatArray:
     numbers = pd.to_numeric(texts, errors="coerce")
-    unread = numbers.isna() & texts.notna()
+    unread = ~np.isfinite(numbers) & texts.notna()
     if unread.any():
         row = int(np.flatnonzero(unread.to_numpy())[0])
         raise DataError(
-            f"{path}: line {row + 2}: {name} = {texts.iloc[row]!r} is not a number; leave the cell blank if missing"
+            f"{path}: line {_lines(texts)[row]}: {name} = {texts.iloc[row]!r} is not a number; "
+            "leave the cell blank if missing"
         )
     return np.asarray(numbers, dtype=np.float64)

@@ -21,7 +21,7 @@ from ems.metrics import Metrics
 from ems.outbox import Outbox
 from ems.plan import PlanSource
 from ems.planning import solve_in_process
-from ems.publishing import publish
+from ems.publishing import Delivery, DeliveryOutcome, publish
 from ems.readings import Device, Snapshot
 from ems.schedule import GridTrigger
 from ems.setpoints import Setpoint, SetpointSource, derive_setpoints
@@ -92,6 +92,7 @@ class Service:
         self._paused: frozenset[str] = frozenset()
         self._loop_task: asyncio.Task[None] | None = None
         self._refit: asyncio.Future[None] | None = None
+        self._pruning: asyncio.Future[None] | None = None
         before = self.latest
         self._ports = Ports(
             devices=devices,
@@ -124,6 +125,7 @@ class Service:
             s.id for s in self.sites
         }:
             self._fast_loop.follow(self.latest)
+        await self._settle_unanswered()
         self._scheduler.add_listener(self._note_overlap, EVENT_JOB_MAX_INSTANCES)
         self._scheduler.add_job(self._cycle, trigger=self._trigger, id="cycle")
         boundary = self._trigger.boundary()
@@ -143,6 +145,8 @@ class Service:
             await asyncio.gather(self._loop_task, return_exceptions=True)
         async with self._fast_loop.acting:
             await self._release()
+        if self._pruning is not None:
+            await self._pruning
         if not await self.outbox.flush():
             log.error("store.lost_at_stop waiting=%d cause=%s", self.outbox.waiting, self.outbox.trouble)
         await self._links.close()
@@ -272,6 +276,38 @@ class Service:
             return self._paused
         return frozenset(override.site_id for override in active)
 
+    async def _settle_unanswered(self) -> None:
+        """Say of setpoints journalled by a process that then died what is known of them: that nobody knows."""
+        now = self.clock.now()
+        since = now - 2 * self._ports.valid_for
+
+        def unanswered() -> list[Setpoint]:
+            return [
+                one.setpoint
+                for site in self.sites
+                for one in self.store.setpoints(site.id, since, now)
+                if one.delivery is None
+            ]
+
+        setpoints = await asyncio.to_thread(unanswered)
+        if not setpoints:
+            return
+        log.warning("setpoints.unanswered count=%d the process before died while writing", len(setpoints))
+        deliveries = tuple(
+            Delivery(
+                setpoint_id=setpoint.id,
+                site_id=setpoint.site_id,
+                asset=setpoint.asset,
+                outcome=DeliveryOutcome.UNVERIFIED,
+                held_kw=None,
+                at=now,
+                written=True,
+                detail="the service died before the device answered",
+            )
+            for setpoint in setpoints
+        )
+        await self.outbox.put(partial(self.store.save_setpoints, setpoints, deliveries))
+
     async def _release(self) -> None:
         """Give every steered device back to its own mode."""
         at = self.clock.now()
@@ -288,11 +324,18 @@ class Service:
         await self.outbox.put(partial(self.store.save_setpoints, tuple(setpoints), deliveries))
 
     def _prune(self, at: datetime) -> None:
-        if self._pruned_at is not None and at - self._pruned_at < PRUNE_EVERY:
-            return
-        self._pruned_at = at
-        retention = Retention(readings_days=self.settings.retention_days)
-        self.outbox.post(lambda: void(self.store.prune(at, retention)))
+        """Apply retention now and then, beside everything else: the store locks for short transactions only."""
+        due = self._pruned_at is None or at - self._pruned_at >= PRUNE_EVERY
+        if due and (self._pruning is None or self._pruning.done()):
+            self._pruned_at = at
+            retention = Retention(readings_days=self.settings.retention_days)
+            self._pruning = asyncio.ensure_future(self._apply(retention, at))
+
+    async def _apply(self, retention: Retention, at: datetime) -> None:
+        try:
+            await asyncio.to_thread(self.store.prune, at, retention)
+        except StoreError as error:
+            log.warning("store.not_pruned cause=%s", error)
 
     def _note_overlap(self, event: object) -> None:
         """A boundary came while a cycle still ran: counted now, told with the next record."""
@@ -305,10 +348,6 @@ class Service:
         """Site time that five passes of the fast loop take."""
         wall_per_site_s = self.clock.wall_seconds(1.0) or 1.0
         return timedelta(seconds=5 * max(1.0, self.settings.fast_loop_s) / wall_per_site_s)
-
-
-def void(_: object) -> None:
-    """Drop a result."""
 
 
 def make_service(settings: Settings) -> Service:

@@ -79,7 +79,7 @@ class SimulationReport:
     cost_idle: float
     """The same with storage idle."""
     cost_hindsight: float
-    """The least possible with perfect foresight over the whole span and at least the same energy left."""
+    """The least possible with perfect foresight over the whole span and the same energy left at its end."""
     captured: float | None
     """(cost_idle - cost) / (cost_idle - cost_hindsight); None where nothing can be saved."""
     end_value_per_kwh: float

@@ -113,6 +113,11 @@ class SiteState:
     missing: tuple[str, ...] = ()
     """What is unknown, e.g. `meter.net_import_kw`."""
 
+    @property
+    def steerable(self) -> bool:
+        """Whether enough is known to steer: without the meter or a state of charge, devices are safer on their own."""
+        return self.quality is not Quality.BAD and self.powers.net_import_kw is not None
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CarriedState:

@@ -163,7 +163,7 @@ class PriceCurve:
     per_kwh: FloatArray
     """Price per interval [1/kWh], shape (T,)."""
     assumed: int
-    """How many of the T prices are not published yet and were taken from the latest published day."""
+    """How many of the T prices are not published and were taken from the nearest published day."""
 
 
 def price_curve(
@@ -189,7 +189,7 @@ def price_curve(
     Raises
     ------
     ValueError
-        The rate is a series and none was given, or it begins after the first interval.
+        The rate is a series and none was given, or it begins more than a day after the first interval.
     """
     match rate:
         case FlatRate():
@@ -228,10 +228,13 @@ def _in_period(period: Period, minute: NDArray[Any], weekend: NDArray[np.bool_])
 
 
 def _published(series: PriceSeries, starts_s: IntArray) -> PriceCurve:
-    """Look prices up; past the published end, the same time of the latest published day is assumed."""
-    end_s = int(series.starts_s[-1]) + series.step_s
+    """Look prices up; up to a day before them and past their end, the same time of the nearest published day is assumed."""
+    first_s, end_s = int(series.starts_s[0]), int(series.starts_s[-1]) + series.step_s
+    if (starts_s < first_s - DAY_S).any():
+        raise ValueError("the price series begins more than a day after the first interval asked for")
     days_past = np.maximum(0, -(-(starts_s - end_s + 1) // DAY_S))
-    index = np.searchsorted(series.starts_s, starts_s - days_past * DAY_S, side="right") - 1
-    if (index < 0).any():
-        raise ValueError("the price series begins after the first interval asked for")
-    return PriceCurve(per_kwh=series.per_kwh[index], assumed=int(np.count_nonzero(days_past)))
+    early = starts_s < first_s
+    published_s = np.where(early, starts_s + DAY_S, starts_s - days_past * DAY_S)
+    # A series shorter than a day has no such time: index -1 takes its latest price.
+    index = np.searchsorted(series.starts_s, published_s, side="right") - 1
+    return PriceCurve(per_kwh=series.per_kwh[index], assumed=int(np.count_nonzero(early | (days_past > 0))))

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from drivers import Device, LinkPool, known_drivers, open_device
+from drivers import Device, DriverError, LinkPool, known_drivers, open_device
 from ems.clock import interval_start
 from ems.codec import FloatArray
 from ems.config import load_price_series, load_sites
-from ems.errors import ConfigError, DataError, Mistake
+from ems.errors import ConfigError, DataError, EmsError, Mistake
 from ems.foresight import Foresight, MakeForecaster
 from ems.metering import CounterMarks, SiteMeter
 from ems.readings import SiteReading
@@ -27,6 +27,14 @@ log = logging.getLogger("ems.wiring")
 STORED_HISTORY = timedelta(days=35)
 
 
+def driver_names() -> Sequence[str]:
+    """Return every value `devices.*.driver` may take; raises EmsError when a device file is broken."""
+    try:
+        return known_drivers()
+    except DriverError as error:
+        raise EmsError(f"device files: {error}") from error
+
+
 def read_sites(settings: Settings) -> tuple[tuple[Site, ...], Mapping[str, Path]]:
     """Read every site file; returns the sites and the folder each one's relative paths start from.
 
@@ -40,7 +48,7 @@ def read_sites(settings: Settings) -> tuple[tuple[Site, ...], Mapping[str, Path]
     mistakes: list[Mistake] = []
     for path in settings.site_files:
         try:
-            found = load_sites(path, known_drivers=known_drivers())
+            found = load_sites(path, known_drivers=driver_names())
         except ConfigError as error:
             mistakes.extend(error.mistakes)
             continue
@@ -63,7 +71,14 @@ def read_sites(settings: Settings) -> tuple[tuple[Site, ...], Mapping[str, Path]
 
 
 def open_devices(sites: Sequence[Site], links: LinkPool) -> dict[tuple[str, str], Device]:
-    """Make every device of every site; nothing is sent yet."""
+    """Make every device of every site; nothing is sent yet. Raises EmsError where one cannot be addressed."""
+    try:
+        return _opened(sites, links)
+    except DriverError as error:
+        raise EmsError(str(error)) from error
+
+
+def _opened(sites: Sequence[Site], links: LinkPool) -> dict[tuple[str, str], Device]:
     return {
         (site.id, name): open_device(
             name=f"{site.id}.{name}",

@@ -135,6 +135,17 @@ class Demo:
         return told
 
     @property
+    def service_pid(self) -> int | None:
+        """Process id of the service; None before it was started."""
+        return None if self._service is None else self._service.pid
+
+    def endpoint(self, home: str, device: str) -> tuple[str, int]:
+        """Return host and port of a device of the field, for clients other than the service."""
+        told = self._endpoints() or {}
+        host, _, port = str(told[home][device]["endpoint"]).removeprefix("tcp://").rpartition(":")
+        return host, int(port)
+
+    @property
     def url(self) -> str:
         """Where the pages are."""
         return f"http://127.0.0.1:{self.port}/"
