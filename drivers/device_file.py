@@ -68,6 +68,30 @@ Address = Annotated[int, Field(ge=0, le=65535)]
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, data: Any) -> Any:
+        """What YAML writes as lists and words, as the tuples and enums of this schema."""
+        if not isinstance(data, dict):
+            return data
+        return {key: _plain(key, value) for key, value in data.items()}
+
+
+_ENUMS: Final[Mapping[str, type[StrEnum]]] = {
+    "table": Table,
+    "type": RegisterType,
+    "word_order": WordOrder,
+}
+
+
+def _plain(key: str, value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    kind = _ENUMS.get(key)
+    if kind is not None and isinstance(value, str) and value in {member.value for member in kind}:
+        return kind(value)
+    return value
+
 
 class SourceSpec(_Strict):
     """A document or a public implementation the facts were taken from."""
@@ -124,18 +148,6 @@ class PlaceSpec(_Strict):
     swap_bytes: bool = False
     """Bytes inside each word are exchanged."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _enums_from_text(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        kinds: Mapping[str, type[StrEnum]] = {"table": Table, "type": RegisterType, "word_order": WordOrder}
-        out = dict(data)
-        for key, kind in kinds.items():
-            if isinstance(out.get(key), str) and out[key] in {member.value for member in kind}:
-                out[key] = kind(out[key])
-        return out
-
     @model_validator(mode="after")
     def _sized(self) -> "PlaceSpec":
         if (self.type is RegisterType.STRING) != (self.words is not None):
@@ -161,13 +173,6 @@ class IdentitySpec(PlaceSpec):
     """Regular expression that the text must contain."""
     scale: float = 1.0
     """For `between`."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _tuples(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            data = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        return data
 
     @model_validator(mode="after")
     def _one_test(self) -> "IdentitySpec":
@@ -206,13 +211,6 @@ class RegisterSpec(PlaceSpec):
     example: float | str | None = None
     """A value in our unit and sign the device could show; used by the twin and the round-trip test."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _tuples(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            data = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        return data
-
     @model_validator(mode="after")
     def _known_unit(self) -> "RegisterSpec":
         if self.unit not in _UNITS:
@@ -246,13 +244,6 @@ class DerivedSpec(_Strict):
     """One register and the value it must have."""
     floor: float | None = None
     """Smallest value."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _tuples(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            data = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        return data
 
     @model_validator(mode="after")
     def _one_way(self) -> "DerivedSpec":
@@ -313,13 +304,6 @@ class ControlSpec(_Strict):
     read_back: Name | None = None
     """Register that shows the setpoint where the written ones cannot be read."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _tuples(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            data = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        return data
-
 
 class NameplateSpec(_Strict):
     """Where the device tells who it is."""
@@ -366,13 +350,6 @@ class DeviceSpec(_Strict):
         default_factory=dict
     )
     """Setpoints; nothing else is ever written."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _tuples(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            data = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        return data
 
     @model_validator(mode="after")
     def _consistent(self) -> "DeviceSpec":

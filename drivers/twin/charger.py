@@ -1,10 +1,9 @@
 """The simulated charging station: an ABB Terra AC as its device file describes it."""
 
-import math
-
 from drivers.file_device import load_device_file
 from drivers.registers import Table, decode
 from drivers.twin.file_image import FileImage
+from drivers.twin.grid import phase_volts
 from drivers.twin.physics import HomePhysics
 from drivers.twin.specs import ChargerSpec
 
@@ -30,15 +29,12 @@ class Charger:
         """Show the home as it is now."""
         home, show = self._home, self._show
         home.heard_charger()
-        t, vehicle_kw = home.now_s, home.flows.vehicle_kw
-        volts = [
-            230.0 + 2.0 * math.sin(t / 977.0 + k) + 0.5 * math.sin(t / 13.0 + k) for k in (0.0, 2.1, 4.2)
-        ]
+        vehicle_kw = home.flows.vehicle_kw
         show("max_current_kw", self._spec.max_kw)
         show("plugged_in", 0.0 if home.session is None else 1.0)
         show("vehicle_charge_limit_kw", self._kw(home.orders.charge_current_a))
         show("vehicle_current_a", vehicle_kw * 1000.0 / self._spec.phases / self._spec.voltage_v)
-        for line, v in enumerate(volts, start=1):
+        for line, v in enumerate(phase_volts(home.now_s), start=1):
             show(f"voltage_l{line}_v", v)
         show("vehicle_net_consumption_kw", vehicle_kw)
         show("session_kwh", home.session_kwh if home.session is not None else 0.0)

@@ -4,12 +4,12 @@ The PV strings and the battery's two directions are modules of model 160, as sev
 "MPPT 1", "MPPT 2", "StCha 3", "StDisCha 4").
 """
 
-import math
 import struct
 from collections.abc import Mapping
 
 from drivers.registers import Table
 from drivers.twin.faults import Faults
+from drivers.twin.grid import frequency_hz, phase_volts
 from drivers.twin.image import IllegalValueError
 from drivers.twin.physics import HomePhysics
 from drivers.twin.sunspec_image import ModelWish, SunSpecImage
@@ -61,13 +61,11 @@ class HybridInverter:
         home, show = self._home, self.sunspec.show
         flows, meters, t = home.flows, home.meters, home.now_s
         ac_w = flows.inverter_ac_kw * 1000.0
-        volts = [
-            230.0 + 2.0 * math.sin(t / 977.0 + k) + 0.5 * math.sin(t / 13.0 + k) for k in (0.0, 2.1, 4.2)
-        ]
+        volts = phase_volts(t)
         amps = [abs(ac_w) / 3.0 / v for v in volts]
         show(103, "W", ac_w)
         show(103, "VA", abs(ac_w))
-        show(103, "Hz", 50.0 + 0.02 * math.sin(t / 61.0))
+        show(103, "Hz", frequency_hz(t))
         show(103, "WH", meters.inverter_out_kwh * 1000.0)
         show(103, "DCW", (flows.pv_dc_kw - flows.battery_kw) * 1000.0)
         show(103, "TmpCab", 32.0 + 3.0 * abs(flows.inverter_ac_kw))

@@ -7,6 +7,7 @@ from typing import Protocol
 from drivers.file_device import load_device_file
 from drivers.twin.faults import Faults
 from drivers.twin.file_image import FileImage
+from drivers.twin.grid import frequency_hz, phase_volts
 from drivers.twin.image import RegisterImage
 from drivers.twin.physics import HomePhysics
 from drivers.twin.sunspec_image import ModelWish, SunSpecImage
@@ -35,12 +36,11 @@ def measured(home: HomePhysics, faults: Faults) -> Mapping[str, float]:
         "net_import_kw": total_kw,
         "import_kwh": import_kwh,
         "export_kwh": export_kwh,
-        "frequency_hz": 50.0 + 0.02 * math.sin(t / 61.0),
+        "frequency_hz": frequency_hz(t),
         "apparent_kva": abs(total_kw) + 0.02,
         "reactive_kvar": 0.02 + 0.01 * math.sin(t / 211.0),
     }
-    for line, share, phase in ((1, 0.5, 0.0), (2, 0.3, 2.1), (3, 0.2, 4.2)):
-        volts = 230.0 + 2.0 * math.sin(t / 977.0 + phase) + 0.5 * math.sin(t / 13.0 + phase)
+    for line, share, volts in zip((1, 2, 3), (0.5, 0.3, 0.2), phase_volts(t), strict=True):
         power_kw = rest_kw * share + vehicle_kw / 3.0
         values |= {
             f"net_import_l{line}_kw": power_kw,
