@@ -63,28 +63,27 @@ class Sessions:
         return base64.urlsafe_b64encode(signed).decode().rstrip("=")
 
 
-@dataclass(kw_only=True, slots=True)
 class Brake:
     """Counts failed sign-ins by address over a sliding minute.
 
     An address that failed too often is refused, except with keys that have worked from it before: a broken device
     behind a shared address must not lock its neighbours out.
-    """
 
-    failures_per_min: int
-    """Failures allowed in any 60 s."""
-    now_s: Callable[[], float]
-    """Monotonic clock [s]."""
-    _failures: OrderedDict[str, deque[float]]
-    _good: OrderedDict[tuple[str, str], None]
+    Parameters
+    ----------
+    failures_per_min
+        Failures allowed in any 60 s.
+    now_s
+        Monotonic clock [s].
+    """
 
     MOST_ADDRESSES = 10_000
 
     def __init__(self, *, failures_per_min: int, now_s: Callable[[], float]) -> None:
         self.failures_per_min = failures_per_min
         self.now_s = now_s
-        self._failures = OrderedDict()
-        self._good = OrderedDict()
+        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
+        self._good: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def wait_s(self, address: str, key_id: str | None) -> int:
         """Return how long the address must wait [s]; 0 when it need not."""

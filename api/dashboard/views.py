@@ -89,7 +89,7 @@ class PresentView:
     @property
     def headline(self) -> str:
         """The one sentence."""
-        return self.words.headline(self.site, self.now, self.control)
+        return self.words.headline(self.site, self.now)
 
     @property
     def tiles(self) -> tuple[Tile, ...]:

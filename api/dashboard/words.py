@@ -168,11 +168,6 @@ class Words:
         pattern = "M월 d일 (E)" if self.language == "ko" else "EEE d MMMM"
         return format_date(day, format=pattern, locale=self.language)
 
-    def stamp(self, at: datetime) -> str:
-        """Return a local day and time."""
-        local = at.astimezone(ZoneInfo(self.zone))
-        return f"{self.day(local.date())} {local:%H:%M}"
-
     def count(self, number: float, digits: int = 0) -> str:
         """Return a plain number."""
         return format_decimal(
@@ -189,10 +184,8 @@ class Words:
             return self.say(found.later, time=self.time(reason.later_at))
         return self.say(found.plain)
 
-    def headline(self, site: Site, now: SiteNow, control: Control) -> str:
+    def headline(self, site: Site, now: SiteNow) -> str:
         """Return the one sentence a household reads first."""
-        if control.pause is not None:
-            return self.say(N_("Automatic control is paused. Your devices run their own programme."))
         powers = now.powers
         if now.lost or powers.net_import_kw is None:
             return self.say(N_("We cannot see your home right now, because the meter does not answer."))

@@ -31,6 +31,17 @@ ALWAYS = (NotSignedIn, NotAllowed, TooManyAttempts, RequestValidationError, Stor
 AT_SITE = documented(*ALWAYS, UnknownSite)
 FLEET = documented(*ALWAYS)
 
+EVENT = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/Setpoints"},
+        }
+    },
+}
 STREAM = "Each event is one `Setpoints` object; the first comes at once. Ends after an hour; ask again."
 
 LONGEST_SPAN = timedelta(days=31)
@@ -243,7 +254,7 @@ def setpoints_in_force(
     response_class=StreamingResponse,
     responses=AT_SITE
     | documented(Crowded)
-    | {200: {"description": STREAM, "content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    | {200: {"description": STREAM, "content": {"text/event-stream": {"schema": EVENT}}}},
 )
 async def setpoint_stream(
     request: Request,
