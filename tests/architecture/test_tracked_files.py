@@ -1,0 +1,46 @@
+"""The repository works on any machine: nothing in it points at one."""
+
+import re
+
+import pytest
+
+from tests.architecture.repository import PACKAGES, ROOT, texts
+
+MACHINE_PATH = re.compile(r"(?<![\w.{}/:-])/(?:work|home|Users|root)/(?!\.cache/pip)[\w.]")
+REGISTRY = re.compile(
+    "|".join(
+        [
+            r"pypi\.org/simple", r"pythonhosted\.org", r"registry\.npmjs\.org", r"\bghcr\.io", r"\bquay\.io",
+            r"\bdocker\.io/", r"--(?:extra-)?index-url", r"--trusted-host", r"--find-links",
+        ]
+    )
+)  # fmt: skip
+THIS = "tests/architecture/test_tracked_files.py"
+
+
+@pytest.mark.parametrize(
+    "wanted", [pytest.param(MACHINE_PATH, id="machine path"), pytest.param(REGISTRY, id="registry host")]
+)
+def test_no_tracked_file_points_at_one_machine(wanted: re.Pattern[str]) -> None:
+    found = [
+        f"{name}:{number}: {line.strip()[:100]}"
+        for path, text in texts()
+        if (name := path.relative_to(ROOT).as_posix()) != THIS and "vendor" not in path.parts
+        for number, line in enumerate(text.splitlines(), start=1)
+        if wanted.search(line)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "line", ["see /work/main/x", "cd /home/kim", '"/Users/kim/ems"', "open('/root/notes')"]
+)
+def test_the_search_sees_machine_paths(line: str) -> None:
+    assert MACHINE_PATH.search(line)
+
+
+@pytest.mark.parametrize("package", [*PACKAGES, "deploy", "ems/store"])
+def test_package_explains_itself(package: str) -> None:
+    readme = ROOT / package / "README.md"
+    assert readme.is_file()
+    assert len(readme.read_text(encoding="utf-8").split()) > 50
