@@ -1,0 +1,73 @@
+"""The example sites are what a newcomer copies: they load as they stand, and say what they claim to show."""
+
+from pathlib import Path
+
+import pytest
+
+from drivers import known_drivers
+from ems.config import load_price_series, load_sites
+from ems.site import Role, Site
+from ems.tariffs import SeriesRate, TimeOfUseRate
+
+FOLDER = Path(__file__).parents[2] / "deploy" / "sites"
+FILES = sorted(FOLDER.glob("*.yaml"))
+
+
+def sites_of(name: str) -> tuple[Site, ...]:
+    """Return the sites of an example, with an empty environment."""
+    return load_sites(FOLDER / name, known_drivers=known_drivers(), environment={})
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_example_loads_with_nothing_set(path: Path) -> None:
+    for site in sites_of(path.name):
+        assert site.assets
+        assert {device.endpoint for device in site.devices.values()}
+        load_price_series(site, FOLDER)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_example_points_at_nobody(path: Path) -> None:
+    # RFC 5737: addresses for documentation, at which nothing can be hit by accident
+    hosts = {
+        device.endpoint.split("//")[1] for site in sites_of(path.name) for device in site.devices.values()
+    }
+    assert {host for host in hosts if not host.startswith(("192.0.2.", "198.51.100."))} == set()
+
+
+def test_one_home_with_sunspec_alone() -> None:
+    (site,) = sites_of("home-sunspec.yaml")
+    assert {device.driver for device in site.devices.values()} == {"sunspec"}
+    assert (site.time_zone, site.currency) == ("Asia/Seoul", "KRW")
+    assert len(site.pvs) == len(site.batteries) == 1
+    assert isinstance(site.tariff.buy, TimeOfUseRate)
+    assert len(site.tariff.buy.seasons) == 3
+
+
+def test_one_home_by_device_file() -> None:
+    (site,) = sites_of("home-device-file.yaml")
+    assert site.devices[site.grid_meter].driver == "eastron-sdm630"
+    assert [device.driver for device in site.devices.values() if device.role is Role.CHARGER] == [
+        "abb-terra-ac"
+    ]
+    assert len(site.vehicles) == 1
+
+
+def test_hourly_prices_cover_two_days_and_go_below_zero() -> None:
+    (site,) = sites_of("home-dynamic-price.yaml")
+    assert isinstance(site.tariff.sell, SeriesRate)
+    (series,) = load_price_series(site, FOLDER).values()
+    assert (len(series.starts_s), series.step_s) == (48, 3600)
+    assert series.per_kwh.min() < 0 < series.per_kwh.max()
+
+
+def test_street_has_70_homes_each_with_its_own_address() -> None:
+    sites = sites_of("street-70.yaml")
+    assert len({site.id for site in sites}) == 70
+    assert len({site.devices[site.grid_meter].endpoint for site in sites}) == 70
+    # what one line overrides, and what it leaves to the defaults
+    by_id = {site.id: site for site in sites}
+    assert by_id["street-07"].devices["meter"].driver == "eastron-sdm630"
+    assert by_id["street-07"].devices["meter"].unit_id == 1
+    assert [site.id for site in sites if not site.consents.control_storage] == ["street-12"]
+    assert [site.id for site in sites if not site.batteries] == ["street-33"]
