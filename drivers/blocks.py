@@ -29,18 +29,21 @@ _CODES: Final = {
     RegisterType.FLOAT32: "f",
     RegisterType.FLOAT64: "d",
 }
-_TENS: Final[Mapping[float, float]] = {n: 10.0**n for n in range(-10, 11)}
+TENS: Final[Mapping[float, float]] = {n: 10.0**n for n in range(-10, 11)}
 """Scale factors a device may use; others are garbage and make the value absent."""
 
 
 class BlockDecoder:
     """Turns the bytes of one block into values by register name; absent values are None.
 
-    Scale factors are applied and not handed out.
+    Scale factors are applied and not handed out. Values whose scale stands in another block (`far`) come unscaled.
     """
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: Block, *, keep: frozenset[str] = frozenset()) -> None:
+        """Compile a block; scale factors named in `keep` are handed out, as values of other blocks need them."""
         self.block = block
+        here = {register.name for register in block.registers}
+        self.far = tuple(r for r in block.registers if r.scale_from is not None and r.scale_from not in here)
         plain = [r for r in block.registers if _is_plain(r)] if not block.table.is_bits else []
         plain, overlapped = _without_overlaps(plain)
         slots = {register.name: index for index, register in enumerate(plain)}
@@ -56,7 +59,7 @@ class BlockDecoder:
         ]
         fast = {r.name for r in whole} | {name for name, *_ in self._floats}
         self._slow = [r for r in block.registers if r.name not in fast or r in overlapped]
-        only_scales = {r.scale_from for r in whole}
+        only_scales = {r.scale_from for r in whole} - keep
         whole = [r for r in whole if r.name not in only_scales]
         self._whole = tuple(whole)
         self._names = tuple(r.name for r in whole)
@@ -94,7 +97,7 @@ class BlockDecoder:
         multipliers, unscalable = [], []
         for register in self._whole:
             scale = register.scale_from
-            ten = 1.0 if scale is None else _TENS.get(scales[self._place_of[scale]])
+            ten = 1.0 if scale is None else TENS.get(scales[self._place_of[scale]])
             if ten is None:
                 unscalable.append(register.name)
             multipliers.append(register.factor * (ten or 1.0))
@@ -104,11 +107,11 @@ class BlockDecoder:
         cut = self.block.cut(data, register)
         if register.type is RegisterType.STRING:
             return decode_text(register, cut)
-        if register.scale_from is None:
+        if register.scale_from is None or register in self.far:
             return decode(register, cut)
         scale = next((r for r in self.block.registers if r.name == register.scale_from), None)
         power = decode(scale, self.block.cut(data, scale)) if scale is not None else None
-        if power is None or power not in _TENS:
+        if power is None or power not in TENS:
             return None
         return decode(register, cut, int(power))
 

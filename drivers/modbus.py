@@ -205,6 +205,7 @@ class Link:
                     await self._resync(wire, request, loop)
                 data = await self._exchange(wire, request, loop)
             except ExceptionAnswerError as error:
+                self._given_up = 0
                 self.counters.exceptions += 1
                 self._note_unit(request.unit, loop.time(), str(error) if error.code in (10, 11) else None)
                 raise self._error(

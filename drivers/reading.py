@@ -1,21 +1,22 @@
 """One pass over a device: due blocks are read, decoded, judged and handed out as samples."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from drivers.blocks import BlockDecoder, Value
+from drivers.blocks import TENS, BlockDecoder, Value
 from drivers.device_map import Derived, DeviceMap
 from drivers.modbus import Link, LinkError
 from drivers.plausibility import Flag, Plausibility
 from drivers.protocols import Clock, Quality, Sample, Trouble, TroubleKind
 from drivers.quantities import CANONICAL, unit_of
-from drivers.registers import Register, plan_blocks
+from drivers.registers import Block, Register, plan_blocks
 
 STALE_PERIODS: Final = 2.0
 """A slow value older than this many of its periods is stale."""
 _SWAPPED: Final = {"import_kwh": "export_kwh", "export_kwh": "import_kwh"}
+_NO_VALUE: Final = "the device gives no value"
 _ILLEGAL: Final = (2, 3)
 """Exception codes by which devices reject a block that crosses addresses they do not define."""
 
@@ -60,6 +61,8 @@ class Reader:
         self._groups = _plan(device_map)
         self._values: dict[str, _Known] = {}
         self._unsplittable: set[tuple[str, int]] = set()
+        self._unscaled: dict[str, Value] = {}
+        self._scales: dict[str, float] = {}
         self._derived = {derived.name: derived for derived in device_map.derived}
         self.quantities = quantities_of(device_map)
 
@@ -124,6 +127,7 @@ class Reader:
             if trouble is not None and trouble.kind is not TroubleKind.EXCEPTION:
                 return trouble
             first = first or trouble
+        self._join_scales(group)
         return first
 
     async def _read_block(self, decoder: BlockDecoder) -> Trouble | None:
@@ -134,9 +138,32 @@ class Reader:
             self._lose(decoder, error.trouble)
             return error.trouble
         at = self._clock()
-        for name, value in decoder.decode(data).items():
-            self._values[name] = _Known(value, at, None if value is not None else "the device gives no value")
+        values = decoder.decode(data)
+        for register in decoder.far:
+            self._unscaled[register.name] = values.pop(register.name)
+        for name, value in values.items():
+            self._values[name] = _Known(value, at, None if value is not None else _NO_VALUE)
         return None
+
+    def _join_scales(self, group: _Group) -> None:
+        """Scale what stands too far from its scale factor for one read.
+
+        A factor that just changed is not used: which of both reads it belongs to cannot be known.
+        """
+        for register in (r for decoder in group.decoders for r in decoder.far):
+            raw, scale = self._unscaled.pop(register.name, None), self._values.get(register.scale_from or "")
+            if raw is None or scale is None:
+                continue
+            power, before = scale.value, self._scales.get(register.scale_from or "")
+            ten = TENS.get(power) if isinstance(power, float | int) else None
+            usable = ten is not None and before in (None, power) and isinstance(raw, float | int)
+            value = float(raw) * ten if usable and ten is not None and not isinstance(raw, str) else None
+            cause = None if value is not None else "no value, or its scale factor changed between two reads"
+            self._values[register.name] = _Known(value, scale.at, cause)
+        for name in {r.scale_from or "" for decoder in group.decoders for r in decoder.far}:
+            known = self._values.get(name)
+            if known is not None and isinstance(known.value, float | int):
+                self._scales[name] = known.value
 
     def _narrower(self, decoder: BlockDecoder) -> list[BlockDecoder]:
         """Smaller blocks in place of a rejected one, tried once per block."""
@@ -151,7 +178,7 @@ class Reader:
             except ValueError:
                 return []
             if len(found) > 1:
-                return [BlockDecoder(smaller) for smaller in found]
+                return [BlockDecoder(smaller, keep=_far_scales(found)) for smaller in found]
         return []
 
     def _lose(self, decoder: BlockDecoder, trouble: Trouble) -> None:
@@ -239,10 +266,22 @@ def _plan(device_map: DeviceMap) -> list[_Group]:
         if register.scale_from is not None:
             members.append(by_name[register.scale_from])
     limits = {"max_count": device_map.max_count, "max_gap": device_map.max_gap}
-    return [
-        _Group(period, [BlockDecoder(block) for block in plan_blocks(members, **limits)])
-        for period, members in sorted(periods.items())
-    ]
+    groups = []
+    for period, members in sorted(periods.items()):
+        blocks = plan_blocks(members, **limits)
+        groups.append(_Group(period, [BlockDecoder(block, keep=_far_scales(blocks)) for block in blocks]))
+    return groups
+
+
+def _far_scales(blocks: Sequence[Block]) -> frozenset[str]:
+    """Scale factors that values of other blocks need."""
+    far = set[str]()
+    for block in blocks:
+        here = {register.name for register in block.registers}
+        far |= {
+            r.scale_from for r in block.registers if r.scale_from is not None and r.scale_from not in here
+        }
+    return frozenset(far)
 
 
 def _swapped(raw: Mapping[str, _Known]) -> dict[str, _Known]:

@@ -1,8 +1,8 @@
 """Registers as values, and blocks of registers as few reads. Pure, no I/O."""
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import isfinite
 from typing import Final
@@ -226,6 +226,8 @@ def plan_blocks(
 ) -> tuple[Block, ...]:
     """Few reads that cover all registers, none of them cut, each beside the register that scales it.
 
+    Where value and scale are further apart than one read reaches, they come in two; `reading` then joins them.
+
     Parameters
     ----------
     max_count
@@ -234,9 +236,8 @@ def plan_blocks(
         Registers nobody wants that one read may bridge; 0 for devices that reject undefined addresses.
     """
     ordered = sorted(set_of_places(registers), key=lambda r: (r.table, r.address, r.words))
-    clusters = _with_their_scales(ordered)
     blocks: list[list[Register]] = []
-    for cluster in clusters:
+    for cluster in _clusters(ordered, max_count):
         start, end = cluster[0].address, max(r.end for r in cluster)
         if end - start > max_count:
             names = ", ".join(r.name for r in cluster)
@@ -253,14 +254,26 @@ def set_of_places(registers: Iterable[Register]) -> Sequence[Register]:
     return list({(r.name, r.table, r.address): r for r in registers}.values())
 
 
-def _with_their_scales(ordered: Sequence[Register]) -> list[list[Register]]:
+def _clusters(ordered: Sequence[Register], max_count: int) -> Iterator[list[Register]]:
+    """Runs that stay in one read; one that is too long falls apart into what overlaps."""
+    for cluster in _with_their_scales(ordered, max_count):
+        if max(r.end for r in cluster) - cluster[0].address <= max_count:
+            yield cluster
+        else:
+            whole = {register.name: register for register in cluster}
+            for part in _with_their_scales([replace(r, scale_from=None) for r in cluster], max_count):
+                yield [whole[register.name] for register in part]
+
+
+def _with_their_scales(ordered: Sequence[Register], max_count: int) -> list[list[Register]]:
     """Runs that must stay in one read: overlapping registers, and everything from a value to its scale."""
     place = {register.name: index for index, register in enumerate(ordered)}
     glued_to = list(range(len(ordered)))
     for index, register in enumerate(ordered):
         if register.scale_from is not None and register.scale_from in place:
             low, high = sorted((index, place[register.scale_from]))
-            if ordered[low].table is ordered[high].table:
+            span = max(r.end for r in ordered[low : high + 1]) - ordered[low].address
+            if ordered[low].table is ordered[high].table and span <= max_count:
                 for between in range(low, high):
                     glued_to[between] = max(glued_to[between], high)
     clusters: list[list[Register]] = []

@@ -95,8 +95,12 @@ def test_a_scale_factor_is_read_with_its_value():
     scale = register(address=60, name="sf")
     (block,) = plan_blocks([value, between, scale], max_gap=0)
     assert (block.address, block.count) == (0, 61)
+    assert [b.address for b in plan_blocks([value, between, scale], max_count=20, max_gap=0)] == [0, 10, 60]
+
+
+def test_a_value_longer_than_a_read_is_an_error():
     with pytest.raises(ValueError, match="must come in one read"):
-        plan_blocks([value, between, scale], max_count=20)
+        plan_blocks([register("int64", 0)], max_count=2)
 
 
 @given(

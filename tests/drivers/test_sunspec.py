@@ -4,14 +4,15 @@ import struct
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sunspec2.device import Model
 
 from drivers import Capability, open_device
 from drivers.blocks import BlockDecoder
-from drivers.registers import plan_blocks
+from drivers.registers import Table, plan_blocks
 from drivers.sunspec.models import place
+from drivers.twin.image import RegisterImage
 from drivers.twin.sunspec_image import ModelWish, SunSpecImage
 
 PLAIN = (1, 101, 102, 103, 111, 112, 113, 120, 121, 122, 123, 124, 201, 202, 203, 204, 211, 212, 213, 214)
@@ -220,3 +221,56 @@ async def test_the_700_series_is_read_and_written(links, on_air):
         assert image.held(704, "WMaxLimPct") == pytest.approx(50.0)
         await device.release()
         assert image.held(704, "WSetEna") == 0 and image.held(704, "WMaxLimPctEna") == 0
+
+
+async def test_an_inverter_with_many_strings_is_read_although_its_scale_factors_are_far(links, on_air):
+    """Model 160 has its scale factors at the top; the seventh module is out of one read's reach."""
+    strings = 9
+    values = {f"module[{n}].DCW": 100.0 * n for n in range(1, strings + 1)}
+    names = {f"module[{n}].IDStr": f"String {n}" for n in range(1, strings + 1)}
+    image = SunSpecImage(
+        [
+            COMMON,
+            wish(103, 50, {"W_SF": 0}, {"W": 4000.0}),
+            wish(160, 8 + 20 * strings, {"DCW_SF": 1}, values | names, {"N": strings}),
+        ]
+    )
+    async with on_air(image.image) as (endpoint, _):
+        device = device_at(endpoint, links)
+        assert (await device.read())["pv_kw"].value == pytest.approx(4.5)
+        power = image.models[160].points["DCW_SF"].address
+        image.image.store(Table.HOLDING, power, (0).to_bytes(2, "big"))
+        changed = (await device.read())["pv_kw"]
+        assert changed.value is None and "scale factor" in changed.cause
+        assert (await device.read())["pv_kw"].value == pytest.approx(0.45)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    words=st.lists(
+        st.one_of(st.integers(0, 0xFFFF), st.sampled_from([1, 66, 103, 160, 714, 203])), max_size=150
+    )
+)
+async def test_whatever_a_device_shows_no_reading_raises_or_invents(words, links, on_air):
+    image = RegisterImage()
+    image.define(Table.HOLDING, 40000, b"SunS" + struct.pack(f">{len(words)}H", *words))
+    async with on_air(image) as (endpoint, _):
+        reading = await device_at(endpoint, links).read()
+    assert all(sample.value is None or abs(sample.value) < float("inf") for sample in reading.values())
+
+
+@pytest.mark.parametrize("model", [103, 160, 203, 701, 714, 802])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.binary(min_size=300, max_size=300))
+async def test_a_known_model_full_of_noise_is_read_without_harm(model, seed, links, on_air):
+    image = RegisterImage()
+    length = {103: 50, 160: 148, 203: 105, 701: 153, 714: 143, 802: 62}[model]
+    body = (seed * 2)[: 2 * length]
+    image.define(Table.HOLDING, 40000, b"SunS" + struct.pack(">HH", model, length) + body + b"\xff\xff\0\0")
+    async with on_air(image) as (endpoint, _):
+        reading = await device_at(endpoint, links).read()
+    assert reading.trouble is None
+    for name, sample in reading.items():
+        assert sample.value is None or abs(sample.value) < float("inf"), name
+        if name.endswith("_frac") and sample.value is not None:
+            assert 0.0 <= sample.value <= 1.0
