@@ -1,6 +1,7 @@
-"""The repository works on any machine: nothing in it points at one."""
+"""The repository works on any machine: nothing in it points at one; and its rooms are described as they are."""
 
 import re
+import tomllib
 
 import pytest
 
@@ -44,3 +45,28 @@ def test_package_explains_itself(package: str) -> None:
     readme = ROOT / package / "README.md"
     assert readme.is_file()
     assert len(readme.read_text(encoding="utf-8").split()) > 50
+
+
+def test_readme_of_ems_names_every_module() -> None:
+    text = (ROOT / "ems" / "README.md").read_text(encoding="utf-8")
+    modules = {path.name for path in (ROOT / "ems").glob("*.py")} - {"__init__.py"}
+    assert {name for name in modules if f"`{name}`" not in text} == set()
+
+
+def test_readme_of_ems_tells_the_rooms_in_the_order_of_their_imports() -> None:
+    text = (ROOT / "ems" / "README.md").read_text(encoding="utf-8")
+    table = text.partition("## Rooms")[2].partition("\n## ")[0]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    layers = next(
+        one["layers"] for one in contracts if one["type"] == "layers" and "ems.cycle" in one["layers"]
+    )
+    rank = {
+        module.removeprefix("ems."): height
+        for height, layer in enumerate(reversed(layers))
+        for module in re.split(r" [|:] ", layer)
+    }
+    told = [name for name in re.findall(r"`(\w+)(?:\.py|/)`", table) if name in rank]
+    assert set(told) == set(rank)
+    assert [rank[name] for name in told] == sorted(rank[name] for name in told)
