@@ -317,6 +317,15 @@ class Queries:
         found = (self._store.forecast(site.id, name, issued_at) for name in series)
         return tuple(forecast for forecast in found if forecast is not None)
 
+    def price_ahead(self, who: Principal, site_id: str) -> float | None:
+        """Return the mean price of imported energy over the next 24 hours [1/kWh]; None when none is known."""
+        prices = self._store.forecast(self.site(who, site_id).id, "buy")
+        if prices is None:
+            return None
+        now_s = self._clock.now().timestamp()
+        ahead = prices.mean[(prices.starts_s > now_s - prices.step_s) & (prices.starts_s < now_s + 86_400)]
+        return float(ahead.mean()) if ahead.size else None
+
     def plan(self, who: Principal, site_id: str, at: datetime | None = None) -> Plan:
         """Return the plan decided last, or the one in force at an instant; raises `NoPlan`."""
         site = self.site(who, site_id)

@@ -107,20 +107,19 @@ class HomeView(PresentView):
     """The day so far."""
     yesterday: Day
     """The day before."""
+    price_ahead: float | None
+    """Mean price of imported energy over the next 24 hours [1/kWh]."""
 
     @property
     def kept_value(self) -> float | None:
-        """What the energy gained in the batteries today will bring by the plan, in the site's currency."""
-        index = None if self.plan is None else self.plan.index_at(self.words.now_at)
-        if (
-            self.plan is None
-            or index is None
-            or self.today.stored_gain_kwh is None
-            or not self.plan.batteries
-        ):
+        """What the energy gained in the batteries today is worth at the mean price ahead, in the site's currency.
+
+        A plan's own value of stored energy would be sharper, but it leaps from cycle to cycle, and the number with it.
+        """
+        if self.today.stored_gain_kwh is None or self.price_ahead is None:
             return None
-        values = [float(battery.value_per_kwh[index]) for battery in self.plan.batteries.values()]
-        return self.today.stored_gain_kwh * sum(values) / len(values)
+        effs = [battery.discharge_eff_frac for battery in self.site.batteries]
+        return self.today.stored_gain_kwh * self.price_ahead * sum(effs) / len(effs)
 
     @property
     def number(self) -> tuple[str, str]:
@@ -249,6 +248,7 @@ def home_view(queries: Queries, who: Principal, site_id: str, language: str) -> 
         plan=queries.plan_in_force(who, site_id),
         today=days[1],
         yesterday=days[0],
+        price_ahead=queries.price_ahead(who, site_id),
     )
 
 

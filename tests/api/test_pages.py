@@ -352,6 +352,21 @@ def test_a_reason_is_told_only_while_it_holds(kit: ModuleType) -> None:
     assert giving.code == "serve_load"
 
 
+def test_the_number_is_what_was_saved_and_what_is_still_in_the_battery(
+    client: TestClient, street: Any
+) -> None:
+    day = client.get("/v1/sites/home-02/accounts/days?count=1", headers=street.headers("neighbour")).json()[
+        "days"
+    ][0]
+    mean_won = (4 * 218.0 + 1 * 218.0 + 8 * 96.0 + 11 * 154.0) / 24  # 17-22 h, 0-8 h, the rest
+    kept = day["stored_gain_kwh"] * mean_won * 0.96
+    page = text(signed_in(client, street, "neighbour").get("/homes/home-02?lang=en"))
+    shown = re.search(r"₩([0-9,]+) saved today", page)
+    assert shown
+    assert int(shown[1].replace(",", "")) == pytest.approx(day["saving"] + kept, abs=1.0)
+    assert day["saving"] < 0 < kept  # charged at noon: settled alone it would look like a loss
+
+
 def test_only_turns_are_told(kit: ModuleType) -> None:
     first, waits, serves, empty = kit.make_reasons(kit.make_site(1))
     again = replace(first, start_at=first.start_at + timedelta(hours=1), later_at=None)
