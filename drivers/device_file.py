@@ -296,7 +296,7 @@ class ControlSpec(_Strict):
     memory: Literal["ram", "flash", "unknown"]
     """Where the registers are kept; unknown is treated as flash."""
     writes_per_day: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Budget per register; default 20000 for ram, 96 otherwise."""
+    """Budget per register; default 100000 for ram, 96 otherwise."""
     reverts: bool
     """The device goes back by itself when `valid_s` or its communication time-out has passed."""
     longest_valid_s: Annotated[float, Field(gt=0)] = 65_535.0

@@ -102,7 +102,7 @@ class Control:
     """Quantity whose negative bounds the setpoint from below, for example `discharge_limit_kw`."""
     max_from: str | None = None
     """Quantity that bounds the setpoint from above."""
-    writes_per_day: int = 20_000
+    writes_per_day: int = 100_000
     """Budget per register; small where the register is kept in flash."""
     flash: bool = False
     """True when the maker says, or does not deny, that writes wear memory."""

@@ -25,7 +25,8 @@ from drivers.protocols import Trouble, TroubleKind
 from drivers.quantities import CANONICAL
 from drivers.registers import Register, raw_value
 
-WRITES_PER_DAY_RAM = 20_000
+WRITES_PER_DAY_RAM = 100_000
+"""More than one write a second all day: RAM does not wear, the budget only stops a runaway."""
 WRITES_PER_DAY_FLASH = 96
 """One write each quarter of an hour: 100,000 write cycles then last for three years."""
 

@@ -6,7 +6,7 @@ The allow-list is the device's map: what no `Control` names can never be written
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from math import isfinite
 from typing import Final, TypeAlias
 
@@ -119,6 +119,34 @@ class PlannedWrite:
     """As sent."""
 
 
+@dataclass(slots=True)
+class _Budget:
+    """Writes one register still bears: a quarter of a day's at once, the rest spread over the day.
+
+    So no span of 24 hours sees more than `per_day`, and a busy morning does not leave the evening without any.
+    """
+
+    per_day: int
+    at: datetime
+    left: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.left = self._at_once
+
+    @property
+    def _at_once(self) -> float:
+        return max(1.0, self.per_day / 4.0)
+
+    def wait_s(self, now: datetime) -> float:
+        """Seconds until the next write is allowed; 0 when it is now."""
+        per_s = (self.per_day - self._at_once) / 86_400.0
+        self.left = min(self._at_once, self.left + (now - self.at).total_seconds() * per_s)
+        self.at = now
+        if self.left >= 1.0 - 1e-9:
+            return 0.0
+        return (1.0 - self.left) / per_s if per_s > 0.0 else 86_400.0
+
+
 class _BudgetSpentError(Exception):
     """A register was written as often as its memory bears today."""
 
@@ -133,8 +161,7 @@ class Writer:
         self._now_kw = now_kw
         self._lock = asyncio.Lock()
         self._held: dict[str, _Held] = {}
-        self._day: date | None = None
-        self._today: dict[str, int] = {}
+        self._budgets: dict[str, _Budget] = {}
 
     def limits(self, *, max_count: int, max_gap: int) -> None:
         """What one read of this device may bring."""
@@ -284,16 +311,15 @@ class Writer:
             await self._link.write_registers(self._unit, words[0].register.address, payload)
 
     def _spend(self, control: Control, names: Sequence[str]) -> None:
-        today = self._clock().date()
-        if today != self._day:
-            self._day, self._today = today, {}
-        for name in names:
-            if self._today.get(name, 0) >= control.writes_per_day:
+        at = self._clock()
+        budgets = [self._budgets.setdefault(name, _Budget(control.writes_per_day, at)) for name in names]
+        for name, budget in zip(names, budgets, strict=True):
+            if (wait_s := budget.wait_s(at)) > 0.0:
                 raise _BudgetSpentError(
-                    f"register {name}: {control.writes_per_day} writes today, budget spent"
+                    f"register {name} bears {control.writes_per_day} writes a day; next one in {wait_s:.0f} s"
                 )
-        for name in names:
-            self._today[name] = self._today.get(name, 0) + 1
+        for name, budget in zip(names, budgets, strict=True):
+            budget.left -= 1.0
             self.counters.by_register[name] = self.counters.by_register.get(name, 0) + 1
 
     async def _read_back(self, order: _Order) -> dict[str, bytes]:
