@@ -142,7 +142,7 @@ class _Budget:
         per_s = (self.per_day - self._at_once) / 86_400.0
         self.left = min(self._at_once, self.left + (now - self.at).total_seconds() * per_s)
         self.at = now
-        if self.left >= 1.0 - 1e-9:
+        if self.left >= 1.0 - 1e-6:
             return 0.0
         return (1.0 - self.left) / per_s if per_s > 0.0 else 86_400.0
 
