@@ -19,14 +19,14 @@ import numpy as np
 
 from optimizer.arrays import BoolArray, FloatArray, IntArray
 from optimizer.audit import Audit, Finding, audit
-from optimizer.formulation.builder import BASIC, Shape, clash
+from optimizer.formulation.builder import BASIC, EVERY, Family, Shape, clash
 from optimizer.formulation.pv import Pv
 from optimizer.formulation.site import GRID, limit_price, site_shape
 from optimizer.formulation.tariff import broken_response
 from optimizer.highs import Answer, Basis, CodeArray, Solver
 from optimizer.problem import DispatchProblem
 from optimizer.solution import DispatchSolution, Outcome, SolveReport
-from optimizer.template import Family, Template, Vectors, compile_shape
+from optimizer.template import Template, Vectors, compile_shape
 
 CHUNK = 64
 """Problems handed to a worker at once; their vectors are made by one sparse product."""
@@ -106,7 +106,7 @@ def solve_chunk(problems: Sequence[DispatchProblem]) -> list[DispatchSolution]:
 
 def first_shape(problem: DispatchProblem) -> Shape:
     """The shape a problem is tried in first."""
-    return site_shape(problem, soft=needs_soft(problem), discrete=False)
+    return site_shape(problem, soft=needs_soft(problem))
 
 
 def needs_soft(problem: DispatchProblem) -> bool:
@@ -195,8 +195,7 @@ class _Solve:
     compile_seconds: float = 0.0
     solver: Solver = field(default_factory=own_solver)
     template: Template = field(init=False)
-    whole: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    fixed: FloatArray = field(default_factory=lambda: np.empty(0))
+    fixed: dict[Family, FloatArray] = field(default_factory=dict)
     clock: float = 0.0
     spent: float = 0.0
     solver_seconds: float = 0.0
@@ -206,7 +205,7 @@ class _Solve:
 
     def run_soft(self) -> DispatchSolution:
         """The same, but with every soft limit from the start."""
-        shape = site_shape(self.problem, soft=True, discrete=False)
+        shape = site_shape(self.problem, soft=True)
         template, _ = template_of(shape)
         vectors = template.vectors([self.problem])[0]
         return self.follow(template, vectors, self.first(template, vectors))
@@ -222,7 +221,7 @@ class _Solve:
         """What the first answer asks for: nothing more, slacks, or binaries."""
         self.clock = time.perf_counter()
         if not template.shape.soft and not self._lean_holds(template, vectors, answer):
-            template, vectors = self._other(template, soft=True, discrete=False)
+            template, vectors = self._other(template, soft=True)
             answer = self._linear(template, vectors)
         if answer.outcome is Outcome.OPTIMAL:
             broken = broken_families(self.problem, template, vectors, answer)
@@ -261,7 +260,9 @@ class _Solve:
         """What is left of the time box [s]."""
         return max(0.05, self.problem.time_limit_s - self.solver_seconds)
 
-    def _other(self, template: Template, *, soft: bool, discrete: bool) -> tuple[Template, Vectors]:
+    def _other(
+        self, template: Template, *, soft: bool, discrete: frozenset[Family] = frozenset()
+    ) -> tuple[Template, Vectors]:
         shape = site_shape(self.problem, soft=soft, discrete=discrete)
         other, seconds = template_of(shape)
         self.compile_seconds += seconds
@@ -288,45 +289,55 @@ class _Solve:
 
     def _discrete(self, template: Template, broken: dict[Family, BoolArray]) -> DispatchSolution:
         """Ask for whole numbers where the answer is broken, and again where that broke something else."""
-        soft = template.shape.soft
-        template, vectors = self._other(template, soft=soft, discrete=True)
+        soft, solver = template.shape.soft, self.solver
         wanted: dict[Family, BoolArray] = {}
-        solver = self.solver
-        round_ = 0
-        while True:
+        for round_ in range(_ROUNDS + 1):
             for family, mask in broken.items():
                 wanted[family] = wanted[family] | mask if family in wanted else mask.copy()
-            if round_ == _ROUNDS:
+            last = round_ == _ROUNDS
+            template, vectors = self._other(
+                template, soft=soft, discrete=EVERY if last else frozenset(wanted)
+            )
+            if last:
                 wanted = {
                     family: np.ones(len(positions(where)), dtype=bool)
                     for family, where in template.binaries.items()
                 }
-            whole = np.concatenate(
-                [positions(template.binaries[family])[mask] for family, mask in wanted.items()]
-            )
-            self.binaries = len(whole)
-            solver.use_presolve(True)
-            solver.load(template, vectors, integral=whole)
-            answer = self._counted(solver, whole=True)
-            if answer.x.size:
-                answer.x = np.minimum(np.maximum(answer.x, vectors.lower), vectors.upper)
+            answer = self._whole(solver, template, vectors, wanted)
             if answer.outcome is Outcome.INFEASIBLE and not soft:
                 soft = True
-                template, vectors = self._other(template, soft=True, discrete=True)
-                continue
+                template, vectors = self._other(template, soft=True, discrete=template.shape.discrete)
+                answer = self._whole(solver, template, vectors, wanted)
             if answer.outcome not in (Outcome.OPTIMAL, Outcome.FEASIBLE):
                 return self._finish(template, vectors, answer)
             broken = broken_families(self.problem, template, vectors, answer)
-            if not broken or round_ == _ROUNDS:
-                return self._settle(template, vectors, answer, whole)
-            round_ += 1
+            if not broken:
+                break
+        return self._settle(template, vectors, answer, wanted)
+
+    def _whole(
+        self, solver: Solver, template: Template, vectors: Vectors, wanted: dict[Family, BoolArray]
+    ) -> Answer:
+        """One mixed-integer run."""
+        whole = _columns(template, wanted)
+        self.binaries = len(whole)
+        solver.use_presolve(True)
+        solver.load(template, vectors, integral=whole)
+        answer = self._counted(solver, whole=True)
+        if answer.x.size:
+            answer.x = np.minimum(np.maximum(answer.x, vectors.lower), vectors.upper)
+        return answer
 
     def _settle(
-        self, template: Template, vectors: Vectors, found: Answer, whole: IntArray
+        self, template: Template, vectors: Vectors, found: Answer, wanted: dict[Family, BoolArray]
     ) -> DispatchSolution:
         """Fix the whole numbers and solve the rest once more: exact powers, and marginal prices."""
+        whole = _columns(template, wanted)
         fixed = np.round(found.x[whole])
-        self.whole, self.fixed = whole, fixed
+        self.fixed = {
+            family: np.where(mask, np.round(found.x[template.binaries[family]]), np.nan)
+            for family, mask in wanted.items()
+        }
         vectors.lower[whole] = fixed
         vectors.upper[whole] = fixed
         self.gap = max(0.0, found.gap * self.problem.price_scale)
@@ -461,17 +472,20 @@ class Settled:
     """The soft model a problem ends in, with its whole numbers decided."""
 
     template: Template
-    whole: IntArray
-    """Columns that had to be whole."""
-    fixed: FloatArray
-    """Their values."""
+    fixed: dict[Family, FloatArray]
+    """Values of the binaries that had to be whole; NaN where they did not."""
 
 
 def settle(problem: DispatchProblem, solver: Solver) -> Settled:
     """Decide the whole numbers of a problem in the model with every soft limit: what the fast loop starts from."""
     work = _Solve(problem, solver=solver)
     work.run_soft()
-    return Settled(template=work.template, whole=work.whole, fixed=work.fixed)
+    return Settled(template=work.template, fixed=work.fixed)
+
+
+def _columns(template: Template, wanted: dict[Family, BoolArray]) -> IntArray:
+    """Columns of the wanted binaries."""
+    return np.concatenate([positions(template.binaries[family])[mask] for family, mask in wanted.items()])
 
 
 def positions(where: slice | IntArray) -> IntArray:

@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from optimizer.arrays import FloatArray, IntArray
+from optimizer.arrays import FloatArray
 from optimizer.engine import AssetValues, broken_families, positions, settle, template_of
 from optimizer.formulation.battery import Battery
+from optimizer.formulation.builder import Family
 from optimizer.formulation.pv import Pv
 from optimizer.formulation.site import GRID, site_shape
 from optimizer.formulation.vehicle import Vehicle
 from optimizer.highs import Answer, Solver
 from optimizer.problem import Asset, DispatchProblem
 from optimizer.solution import AssetSchedule, DispatchSolution, Outcome, StoreSchedule
-from optimizer.template import Family, Template
+from optimizer.template import Template
 
 _MOST_BRANCHES = 4
 """Directions decided by trying both sides in one call (2 to the 4th runs); more are left as the relaxation has them."""
@@ -64,11 +65,10 @@ class WarmDispatch:
         self.problem = problem
         self._solver = Solver()
         settled = settle(problem, self._solver)
-        self._adopt(problem, settled.template, settled.whole, settled.fixed)
+        self._plan = settled.fixed
+        self._adopt(problem, settled.template)
 
-    def _adopt(
-        self, problem: DispatchProblem, template: Template, whole: IntArray, fixed: FloatArray
-    ) -> None:
+    def _adopt(self, problem: DispatchProblem, template: Template) -> None:
         """Load a template with the plan's whole numbers fixed, and solve it once."""
         self._template = template
         self._by_parameter = sp.csc_array(template.affine)
@@ -78,11 +78,16 @@ class WarmDispatch:
             for family, where in template.binaries.items()
             if family in template.directions
         }
-        keep = ~np.isin(whole, list(self._now.values()))
         self._vectors = vectors = template.vectors([problem])[0]
-        vectors.lower[whole[keep]] = fixed[keep]
-        vectors.upper[whole[keep]] = fixed[keep]
-        self._pinned = frozenset(int(column) for column in whole[keep])
+        pinned: list[int] = []
+        for family, values in self._plan.items():
+            known = ~np.isnan(values)
+            if family in self._now:
+                known[0] = False
+            columns = positions(template.binaries[family])[known]
+            vectors.lower[columns] = vectors.upper[columns] = values[known]
+            pinned += columns.tolist()
+        self._pinned = frozenset(pinned)
         self._solver.use_presolve(True)
         self._solver.load(template, vectors)
         self._solver.limit(seconds=problem.time_limit_s, gap=0.0)
@@ -129,9 +134,9 @@ class WarmDispatch:
         seconds = answer.seconds
         if answer.outcome is Outcome.OPTIMAL:
             torn = self._torn(problem, answer)
-            if torn and not self._template.shape.discrete:
-                shape = site_shape(problem, soft=True, discrete=True)
-                self._adopt(problem, template_of(shape)[0], np.empty(0, dtype=np.int64), np.empty(0))
+            while missing := frozenset(torn) - self._now.keys():
+                shape = site_shape(problem, soft=True, discrete=self._template.shape.discrete | missing)
+                self._adopt(problem, template_of(shape)[0])
                 answer = self._solver.run()
                 torn = self._torn(problem, answer)
             decided: list[Family] = []
@@ -163,10 +168,8 @@ class WarmDispatch:
         if answer.outcome is not Outcome.OPTIMAL:
             return []
         broken = broken_families(problem, self._template, self._vectors, answer)
-        families = [family for family, mask in broken.items() if mask[0]]
-        if self._template.shape.discrete:
-            families = [family for family in families if family in self._now]
-        return families
+        settled = self._template.binaries.keys() - self._now.keys()
+        return [family for family, mask in broken.items() if mask[0] and family not in settled]
 
     def _decide(self, torn: list[Family], answer: Answer) -> tuple[Answer, float]:
         """Try every combination of directions in the first interval; the cheapest wins, the first of equals."""

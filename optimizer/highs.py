@@ -70,7 +70,6 @@ class Solver:
             ("dual_feasibility_tolerance", 1e-9),
             # On dispatch problems of a few hundred binaries these cost more than they find (see README).
             ("mip_heuristic_run_rins", False),
-            ("mip_heuristic_run_rens", False),
             ("mip_heuristic_run_root_reduced_cost", False),
             ("mip_allow_restart", False),
         ):

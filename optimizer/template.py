@@ -22,13 +22,12 @@ from pyomo.repn.plugins.parameterized_standard_form import ParameterizedLinearSt
 from pyomo.repn.util import OrderedVarRecorder
 
 from optimizer.arrays import FloatArray, IntArray
-from optimizer.formulation.builder import AT_LOWER, BASIC, Shape, SiteModel
+from optimizer.formulation.builder import AT_LOWER, BASIC, Family, Shape, SiteModel
 from optimizer.formulation.site import formulate_site, site_parameters
 from optimizer.problem import DispatchProblem
 
 Where = slice | IntArray
 IndexArray = npt.NDArray[np.int32]
-Family = tuple[str, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -216,7 +216,7 @@ class FlexibleLoad(Asset):
         missing = site.variable(key, "missing", 1)
         most = site.parameter(key, "limit_kw")
         add_energy_wish(site, key, power, most, missing)
-        if site.discrete and shape:
+        if shape and site.asks_whole(key, "on"):
             add_least_power(site, key, power, most)
         site.feed(key, [-power[t] for t in range(site.intervals)])
         site.cost(site.parameter(key, "missing_cost", 1), missing)

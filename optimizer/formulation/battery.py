@@ -132,7 +132,7 @@ class Battery(Asset):
         site.prefer(key, "discharge", discharge)
         site.cost(site.parameter(key, "discharge_cost"), discharge)
         site.cost(site.parameter(key, "end_cost", 1), stored[-1:])
-        if site.discrete:
+        if site.asks_whole(key, "charging"):
             add_one_direction(site, key, charge, discharge)
         net = [discharge[t] - charge[t] for t in range(site.intervals)]
         if shape.inverter is None:

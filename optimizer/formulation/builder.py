@@ -32,6 +32,13 @@ Vector = Sequence[Any]
 """Variables or parameters of one family, one per interval (or per fence post, or per segment)."""
 
 
+Family = tuple[str, str]
+"""Key and name of a family of variables, rows or numbers."""
+
+EVERY: frozenset[Family] = frozenset({("*", "*")})
+"""All binaries there are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """What two problems must share to use one compiled template."""
@@ -40,8 +47,8 @@ class Shape:
     """Number of intervals T."""
     soft: bool
     """True with a slack on every soft limit; False with soft limits as bounds (see `engine.py`)."""
-    discrete: bool
-    """True with the binaries that keep opposite directions apart."""
+    discrete: frozenset[Family]
+    """Binary families the model has, besides those of the assets that cannot be written without."""
     site: MoneyShape
     """Structure of the money terms."""
     assets: tuple[tuple[type[Asset], Hashable], ...]
@@ -68,7 +75,6 @@ class SiteModel:
         self.shape = shape
         self.intervals = shape.intervals
         self.soft = shape.soft
-        self.discrete = shape.discrete
         self.model = pyo.ConcreteModel()
         self.parameters: dict[tuple[str, str], Vector] = {}
         self.variables: dict[tuple[str, str], Vector] = {}
@@ -126,6 +132,12 @@ class SiteModel:
             range(self.intervals) if over is None else list(over), rule=lambda _, t: rule(t)
         )
         self.model.add_component(f"{key}.{name}", family)
+
+    def asks_whole(self, key: str, name: str) -> bool:
+        """True if this shape has the binary family; most linear answers need none of them."""
+        return (
+            (key, name) in self.shape.discrete or self.shape.discrete is EVERY or self.shape.discrete == EVERY
+        )
 
     def feed(self, key: str, powers: Sequence[Expr]) -> None:
         """Let an asset feed the site bus (or draw, where an expression is negative)."""

@@ -58,7 +58,7 @@ class HeatPump(Asset):
         power = site.variable(key, "power")
         most = site.parameter(key, "limit_kw")
         site.rows(key, "limit", lambda t: power[t] <= most[t])
-        if site.discrete and least:
+        if least and site.asks_whole(key, "on"):
             add_least_power(site, key, power, most)
         site.feed(key, [-power[t] for t in range(site.intervals)])
         site.feed_heat(node, pumped_heat(site, key, power))

@@ -52,7 +52,7 @@ class HybridInverter(Asset):
         site.prefer(key, "to_ac", to_ac)
         site.prefer(key, "to_dc", to_dc)
         site.closing.append(lambda: add_dc_balance(site, key, to_ac, to_dc))
-        if site.discrete:
+        if site.asks_whole(key, "inverting"):
             add_one_way(site, key, to_ac, to_dc)
 
     def parameters(self, problem: DispatchProblem) -> Mapping[str, Series]:

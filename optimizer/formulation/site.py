@@ -9,7 +9,7 @@ from zlib import crc32
 import numpy as np
 
 from optimizer.arrays import FloatArray, Series
-from optimizer.formulation.builder import Expr, Shape, SiteModel, Vector
+from optimizer.formulation.builder import Expr, Family, Shape, SiteModel, Vector
 from optimizer.formulation.tariff import MoneyShape, add_money, event_price, money_parameters, money_shape
 from optimizer.ladder import LADDER, TIE_BREAK
 
@@ -20,7 +20,7 @@ GRID = "grid"
 """Key of the connection among parameters, columns and rows."""
 
 
-def site_shape(problem: DispatchProblem, *, soft: bool, discrete: bool) -> Shape:
+def site_shape(problem: DispatchProblem, *, soft: bool, discrete: frozenset[Family] = frozenset()) -> Shape:
     """The shape of a problem; see `Shape`."""
     return Shape(
         intervals=problem.intervals,
@@ -63,7 +63,7 @@ def add_connection(site: SiteModel, money: MoneyShape) -> None:
     site.cost(site.parameter(GRID, "export_cost"), exported)
     site.prefer(GRID, "import", imported)
     site.prefer(GRID, "export", exported)
-    if site.discrete:
+    if site.asks_whole(GRID, "importing"):
         add_one_direction(site, imported, exported)
     add_bus_balance(site, imported, exported)
     add_money(site, money, imported, exported)

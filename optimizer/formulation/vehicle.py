@@ -109,7 +109,7 @@ class Vehicle(Asset):
             site.cost(site.parameter(key, "discharge_cost"), discharge)
             site.prefer(key, "discharge", discharge)
             add_floor(site, key, stored)
-        if site.discrete and (shape.least or shape.gives_back):
+        if (shape.least or shape.gives_back) and site.asks_whole(key, "charging"):
             add_charging(site, key, charge, discharge, least=shape.least)
 
     def parameters(self, problem: DispatchProblem) -> Mapping[str, Series]:
