@@ -6,7 +6,7 @@ It is unknown as soon as one of them is.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from ems.readings import Quality, SiteReading, Snapshot
@@ -251,9 +251,13 @@ def _vehicle_state(
 
 def _next_local(at: datetime, clock_time: str, zone: str) -> datetime:
     """Return the first instant after `at` at which the local clock shows `clock_time`."""
-    hour, minute = (int(part) for part in clock_time.split(":"))
-    local = at.astimezone(ZoneInfo(zone))
-    ready = local.replace(hour=hour, minute=minute, second=0, microsecond=0, fold=0)
-    if ready <= local:
-        ready += timedelta(days=1)
-    return ready.astimezone(UTC)
+    local_time = time.fromisoformat(clock_time)
+    today = at.astimezone(ZoneInfo(zone)).date()
+    shown = (
+        datetime.combine(
+            today + timedelta(days=days), local_time.replace(fold=fold), ZoneInfo(zone)
+        ).astimezone(UTC)
+        for days in (0, 1)
+        for fold in (0, 1)
+    )
+    return min(ready for ready in shown if ready > at)
