@@ -1,6 +1,7 @@
 """Every command explains itself, and no document names one that does not exist."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -31,7 +32,7 @@ def test_command_has_help_and_a_working_example(typed: str) -> None:
 
 
 @pytest.mark.parametrize("path", prose(), ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_document_names_only_commands_and_options_that_exist(path) -> None:
+def test_document_names_only_commands_and_options_that_exist(path: Path) -> None:
     wrong = [
         f"{code}: {problem}"
         for code in code_of(path.read_text(encoding="utf-8"))

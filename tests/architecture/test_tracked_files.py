@@ -2,10 +2,11 @@
 
 import re
 import tomllib
+from pathlib import Path
 
 import pytest
 
-from tests.architecture.repository import PACKAGES, ROOT, texts
+from tests.architecture.repository import PACKAGES, ROOT, prose, texts
 
 MACHINE_PATH = re.compile(r"(?<![\w.{}/:-])/(?:work|home|Users|root)/(?!\.cache/pip)[\w.]")
 REGISTRY = re.compile(
@@ -70,3 +71,10 @@ def test_readme_of_ems_tells_the_rooms_in_the_order_of_their_imports() -> None:
     told = [name for name in re.findall(r"`(\w+)(?:\.py|/)`", table) if name in rank]
     assert set(told) == set(rank)
     assert [rank[name] for name in told] == sorted(rank[name] for name in told)
+
+
+@pytest.mark.parametrize("path", prose(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_of_a_document_lead_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\(([^)\s#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
+    local = [link for link in links if "://" not in link and not link.startswith("mailto:")]
+    assert [link for link in local if not (path.parent / link).exists()] == []
