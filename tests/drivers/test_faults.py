@@ -245,6 +245,6 @@ async def test_the_daily_budget_of_a_register_is_spread_over_the_day(clock, link
         written = 2
         for step in range(48):
             clock.forward(minutes=30)
-            receipt = await writer.write(control, 1.0 + 0.1 * step, 900)
+            receipt = await writer.write(control, 1.0 + 0.05 * step, 900)
             written += isinstance(receipt, Applied)
         assert written == 8, "and no more in any 24 hours"
