@@ -623,7 +623,7 @@ def readings_out(series: SampleSeries) -> Readings:
         ],
         next_start=None
         if series.complete or not series.samples
-        else series.samples[-1].at + timedelta(microseconds=1),
+        else series.samples[-1].at + timedelta(milliseconds=1),
     )
 
 
