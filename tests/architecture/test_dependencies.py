@@ -16,6 +16,7 @@ PINS = ROOT / "constraints.txt"
 PROJECT = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
 NOT_IMPORTED = {
     "tzdata": "read by zoneinfo",
+    "uvloop": "uvicorn runs on it where it is installed",
     "pysunspec2": "only its model definitions are read, as files",
     "pymodbus": "the foreign client of the tests; no package imports it, so it could move to the dev extra",
 }
