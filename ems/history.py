@@ -63,11 +63,14 @@ class RecentPast:
         self._slide(end_s)
         stop = self.count - (self.end_s - end_s) // self.step_s
         first = max(0, stop - load_kw.shape[1])
+        if stop <= 0:
+            return
         for columns, new in ((self.load_kw, load_kw), (self.pv_kw, pv_kw)):
             new = new[:, new.shape[1] - (stop - first) :]
             here = columns[:, first:stop]
             here[:] = np.where(np.isfinite(new), new, here)
-        self.trust[:, first:stop] = np.isfinite(self.load_kw[:, first:stop])
+        laid = np.isfinite(load_kw) | np.isfinite(pv_kw)
+        self.trust[:, first:stop][laid[:, laid.shape[1] - (stop - first) :]] = 1.0
 
     def slide_to(self, end_at: datetime) -> None:
         """Move the window to end at `end_at` at least; what is not known stays missing."""
