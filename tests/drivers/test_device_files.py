@@ -11,6 +11,7 @@ from drivers.file_device import FileDevice, build_map, register_of
 from drivers.quantities import CANONICAL
 from drivers.reading import quantities_of
 from drivers.registers import RegisterType, decode, encode, plan_blocks
+from drivers.scan import Found, scan
 from drivers.twin.file_image import FileImage
 
 FILES = sorted(DEVICES.glob("*.yaml"))
@@ -160,3 +161,14 @@ def test_the_good_file_is_good(tmp_path):
     file = tmp_path / "good.yaml"
     file.write_text(textwrap.dedent(GOOD), encoding="utf-8")
     assert FileDevice(load_spec(file)).known is not None
+
+
+async def test_a_scan_names_this_device_or_leaves_the_choice_open_but_never_names_another(
+    path, links, on_air
+):
+    spec = load_spec(path)
+    async with on_air(FileImage(spec).image, unit=spec.link.unit) as (endpoint, _):
+        (found,) = [f async for f in scan(endpoint, links=links, units=[spec.link.unit])]
+    assert isinstance(found, Found)
+    assert path.stem in found.candidates
+    assert found.driver in (path.stem, None), found.candidates
