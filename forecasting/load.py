@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Self
 
+import numpy as np
+
 from forecasting.bestof import Choice, choose, predict_chosen
 from forecasting.candidates import Candidate, contexts_of, to_forecast
 from forecasting.dayahead import MEMORY, Calendar
 from forecasting.errors import NotFitted
 from forecasting.recentdays import RecentDays
-from forecasting.ridgeseries import RidgeSeries
+from forecasting.ridgeseries import RidgeSeries, lowest_of
 from forecasting.types import (
     DEFAULT_LEVELS,
+    FloatArray,
     Forecast,
     History,
     SiteContext,
@@ -38,6 +41,7 @@ class LoadForecaster:
         self.context = context
         self.candidates_: list[Candidate] = []
         self.choice_: Choice | None = None
+        self.floor_kw_: FloatArray = np.zeros(0)
         self.history_: History | None = None
 
     def fit(self, history: History, *, weather: Weather | None = None) -> Self:
@@ -48,6 +52,7 @@ class LoadForecaster:
         self.choice_ = choose(
             self.candidates_, history, zone=contexts[0].time_zone, incumbent=self.choice_, weather=weather
         )
+        self.floor_kw_ = lowest_of(history)
         self.history_ = history.until(history.end_at, last=MEMORY)
         return self
 
@@ -68,6 +73,7 @@ class LoadForecaster:
         paths, names, qualities = predict_chosen(
             self.candidates_, self.choice_,
             issued_at=issued_at, horizon=horizon, recent=history, weather=weather,
+            bounds=(self.floor_kw_, np.full(history.n_sites, np.inf)),
         )  # fmt: skip
         return to_forecast(
             paths, history=history, issued_at=issued_at, levels=checked_levels(levels),

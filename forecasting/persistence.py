@@ -52,6 +52,10 @@ def dump_model(model: Fitted) -> bytes:
         "choice.pinball": choice.pinball,
         "choice.known_days": choice.known_days,
     }
+    if choice.missed_frac is not None:
+        arrays["choice.missed_frac"] = choice.missed_frac
+    if isinstance(model, LoadForecaster):
+        arrays["floor_kw"] = model.floor_kw_
     for index, candidate in enumerate(model.candidates_):
         for key, array in _state(candidate).items():
             arrays[f"{index}.{key}"] = array
@@ -88,7 +92,10 @@ def load_model(data: bytes, context: SiteContext | Sequence[SiteContext]) -> Fit
             pinball=arrays["choice.pinball"],
             known_days=arrays["choice.known_days"],
             measured_at=None if told is None else datetime.fromisoformat(told),
+            missed_frac=arrays.get("choice.missed_frac"),
         )
+        if isinstance(model, LoadForecaster):
+            model.floor_kw_ = arrays["floor_kw"]
     except (KeyError, TypeError, ValueError) as error:
         raise UnsafeModel(f"damaged: {type(error).__name__} {error}") from error
     if (

@@ -129,6 +129,7 @@ class PriceForecaster:
         paths, names, qualities = predict_chosen(
             self.candidates_, self.choice_,
             issued_at=from_at, horizon=max(missing, 1), recent=history, weather=weather,
+            bounds=(np.full(history.n_sites, -np.inf), np.full(history.n_sites, np.inf)),
         )  # fmt: skip
         certain = np.repeat(given.columns[..., None], len(GRID), axis=-1)
         values = np.concatenate([certain, paths.values[:, :missing]], axis=1)

@@ -10,6 +10,8 @@ from forecasting.types import FloatArray
 
 GRID: FloatArray = np.array([0.025, *np.arange(0.05, 0.96, 0.05), 0.975])
 """Levels at which residual quantiles are kept; any level asked for is read off between them."""
+MEDIAN = int(np.argmin(np.abs(GRID - 0.5)))
+"""Place of the median in GRID."""
 
 
 def gap_mean(samples: FloatArray, axis: int | tuple[int, ...]) -> FloatArray:
@@ -44,15 +46,24 @@ def gap_quantiles(samples: FloatArray, levels: Sequence[float] | FloatArray) -> 
     return np.asarray(below + share * (above - below))
 
 
-def conformal_levels(levels: Sequence[float], count: int) -> FloatArray:
-    """Levels widened for a finite sample, so that `count` residuals cover as announced.
+def widened(quantiles: FloatArray, count: FloatArray) -> FloatArray:
+    """Quantiles at GRID moved outwards so that they cover as announced though only `count` errors back them.
 
-    With n exchangeable residuals the empirical (n + 1) * level / n quantile covers a new one with
-    probability `level` (split conformal prediction, Vovk et al. 2005; here on both sides of the median).
+    The l-quantile of n exchangeable errors covers a new one with probability about (n - 1) / (n + 1) of what
+    was asked, seen from the median (split conformal prediction: Vovk, Gammerman, Shafer 2005).
+
+    Parameters
+    ----------
+    quantiles : (..., len(GRID))
+    count : (...,), > 0
     """
-    wanted = np.asarray(levels, dtype=np.float64)
-    widened = 0.5 + (wanted - 0.5) * (count + 1) / max(count - 1, 1)
-    return np.clip(widened, 0.0, 1.0)
+    n = np.maximum(count, 3.0)[..., None]
+    level = np.clip(0.5 + (GRID - 0.5) * (n + 1.0) / (n - 1.0), GRID[0], GRID[-1])
+    upper = np.clip(np.searchsorted(GRID, level.ravel() - 1e-12).reshape(level.shape), 1, len(GRID) - 1)
+    share = (level - GRID[upper - 1]) / (GRID[upper] - GRID[upper - 1])
+    below = np.take_along_axis(quantiles, upper - 1, axis=-1)
+    above = np.take_along_axis(quantiles, upper, axis=-1)
+    return np.asarray(below + share * (above - below))
 
 
 def at_levels(quantiles: FloatArray, held: FloatArray, levels: Sequence[float]) -> FloatArray:
@@ -97,3 +108,9 @@ def mean_of(grid_quantiles: FloatArray) -> FloatArray:
     """Expected value from quantiles at GRID, shape (S, T): each stands for the levels nearest to it."""
     edges = np.concatenate([[0.0], 0.5 * (GRID[1:] + GRID[:-1]), [1.0]])
     return np.asarray(grid_quantiles @ np.diff(edges))
+
+
+def stretched(quantiles: FloatArray, factor: FloatArray) -> FloatArray:
+    """Quantiles at GRID (S, T, len(GRID)) with their distance from the median scaled per site (S,)."""
+    middle = quantiles[..., MEDIAN, None]
+    return np.asarray(middle + factor[:, None, None] * (quantiles - middle))

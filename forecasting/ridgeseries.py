@@ -46,8 +46,7 @@ class RidgeSeries:
         """Learn from history, and from the weather that went with it."""
         usable = history.usable
         self.scale_ = _scale_of(usable)
-        lowest = np.min(np.where(np.isfinite(usable), usable, np.inf), axis=1, initial=np.inf)
-        self.floor_ = np.where(lowest >= 0.0, 0.0, -np.inf)
+        self.floor_ = lowest_of(history)
         z = np.arcsinh(usable / self.scale_[:, None])
         weight = np.ones_like(z)
         if history.reliability is not None:
@@ -95,3 +94,10 @@ def _degrees(weather: Weather | None, start_at: datetime, step: timedelta, count
 
 def _no_degrees(count: int) -> Covariates:
     return Covariates(drivers=np.full((1, count, 2), np.nan))
+
+
+def lowest_of(history: History) -> FloatArray:
+    """0 for a series that was never negative, else no bound; shape (S,)."""
+    usable = history.usable
+    lowest = np.min(np.where(np.isfinite(usable), usable, np.inf), axis=1, initial=np.inf)
+    return np.where(lowest >= 0.0, 0.0, -np.inf)

@@ -21,7 +21,7 @@ import numpy as np
 
 from forecasting.calendars import IntArray
 from forecasting.design import Design
-from forecasting.quantiles import GRID, weighted_quantiles
+from forecasting.quantiles import GRID, weighted_quantiles, widened
 from forecasting.types import BoolArray, FloatArray
 
 NODES = 3
@@ -34,6 +34,7 @@ _RESIDUAL_TAU_DAYS = 90.0
 _NEIGHBOUR_H = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 _VOLATILITY_TAU_DAYS = 10.0
 _LIKENESS_FRAC = 0.4
+_ERRORS_PER_DAY = 3.0  # neighbouring hours of one day err together; this many count as independent
 _INTRADAY_H = 8
 
 
@@ -70,8 +71,7 @@ def fit_slot_model(design: Design, z: FloatArray, weight: FloatArray, *, step_h:
     weight = np.where(np.isfinite(z), weight, 0.0)
     target = np.where(np.isfinite(z), z - design.base, 0.0)
     target = np.where(np.isfinite(target), target, 0.0)
-    coefficients = _ridge(design.x, target, weight)
-    predicted = predict_z(coefficients, design)
+    coefficients, predicted = _ridge(design, target, weight)
     residual = np.where(weight > 0, z - predicted, np.nan)
     nodes, table = _residual_table(residual, predicted, weight, step_h)
     lead_coefficients, lead_spread = _fit_intraday(residual, weight, step_h)
@@ -135,23 +135,52 @@ def _widths(step_h: float) -> tuple[int, ...]:
     return tuple(max(round(hours / step_h), 1) for hours in (1, 3, 12))
 
 
-def _ridge(x: FloatArray, target: FloatArray, weight: FloatArray) -> FloatArray:
-    """Coefficients per site and block: a common vector, and deviations shrunk towards it."""
-    sites, _, n, features = x.shape
-    gram = np.empty((sites, BLOCKS, features, features))
-    moment = np.empty((sites, BLOCKS, features, 1))
+def _ridge(design: Design, target: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Coefficients per site and block, and what each week would have been told without itself.
+
+    A common vector per site, and deviations of the blocks shrunk towards it. The second value, shape
+    (S, D, N), comes from coefficients fitted on all other weeks: its errors are honest ones, where errors
+    on the training days would promise too narrow a band.
+    """
+    sites, days, n, features = design.x.shape
+    weeks = _fold_weeks(days)
+    gram = np.zeros((sites, len(weeks), BLOCKS, features, features))
+    moment = np.zeros((sites, len(weeks), BLOCKS, features, 1))
     for block in range(BLOCKS):
-        own = block_of_slot(n) == block
-        xs = x[:, :, own].reshape(sites, -1, features)
-        weighted = np.swapaxes(xs * weight[:, :, own].reshape(sites, -1, 1), 1, 2)
-        gram[:, block] = np.matmul(weighted, xs)
-        moment[:, block] = np.matmul(weighted, target[:, :, own].reshape(sites, -1, 1))
+        own = np.flatnonzero(block_of_slot(n) == block)
+        inside = slice(own[0], own[-1] + 1)
+        for index, week in enumerate(weeks):
+            xs = design.x[:, week, inside].reshape(sites, -1, features)
+            weighted = np.swapaxes(xs * weight[:, week, inside].reshape(sites, -1, 1), 1, 2)
+            gram[:, index, block] = np.matmul(weighted, xs)
+            moment[:, index, block] = np.matmul(weighted, target[:, week, inside].reshape(sites, -1, 1))
+    whole_gram, whole_moment = gram.sum(axis=1), moment.sum(axis=1)
+    coefficients = _solve_blocks(whole_gram, whole_moment)
+    predicted = predict_z(coefficients, design)
+    if len(weeks) > 1:
+        without = _solve_blocks(whole_gram[:, None] - gram, whole_moment[:, None] - moment)
+        for index, week in enumerate(weeks):
+            part = Design(base=design.base[:, week], x=design.x[:, week])
+            predicted[:, week] = predict_z(without[:, index], part)
+    return coefficients, predicted
+
+
+def _fold_weeks(days: int) -> list[slice]:
+    """Days in runs of seven; the first run takes the remainder too."""
+    first = days % 7 + 7 if days >= 7 else days
+    return [slice(0, first), *(slice(day, day + 7) for day in range(first, days, 7))]
+
+
+def _solve_blocks(gram: FloatArray, moment: FloatArray) -> FloatArray:
+    """Ridge from normal equations per block (..., BLOCKS, F, F): coefficients (..., BLOCKS, F)."""
+    features = gram.shape[-1]
     eye = np.eye(features)
-    size = np.trace(gram.sum(axis=1), axis1=1, axis2=2)[:, None, None] / features * eye + 1e-9 * eye
-    common = np.linalg.solve(gram.sum(axis=1) + _RIDGE * size, moment.sum(axis=1))
-    rest = moment - np.matmul(gram, common[:, None])
-    deviation = np.linalg.solve(gram + (_RIDGE_BLOCK / BLOCKS) * size[:, None], rest)
-    return np.asarray((common[:, None] + deviation)[..., 0])
+    whole = gram.sum(axis=-3)
+    size = np.trace(whole, axis1=-2, axis2=-1)[..., None, None] / features * eye + 1e-9 * eye
+    common = np.linalg.solve(whole + _RIDGE * size, moment.sum(axis=-3))[..., None, :, :]
+    rest = moment - np.matmul(gram, common)
+    deviation = np.linalg.solve(gram + (_RIDGE_BLOCK / BLOCKS) * size[..., None, :, :], rest)
+    return np.asarray((common + deviation)[..., 0])
 
 
 def _residual_table(
@@ -182,9 +211,12 @@ def _residual_table(
     level = np.take_along_axis(level, order, axis=-1)
     base_weight = np.take_along_axis(base_weight, order, axis=-1)
     table = np.empty((sites, n, NODES, len(GRID)))
+    days_behind = _ERRORS_PER_DAY * np.square(recency.sum()) / np.square(recency).sum()
     for node in range(NODES):
         likeness = np.exp(-0.5 * ((level - nodes[..., node, None]) / bandwidth) ** 2)
-        table[:, :, node] = weighted_quantiles(sample, base_weight * (likeness + 1e-3))
+        mass = base_weight * (likeness + 1e-3)
+        share = mass.sum(axis=-1) / np.maximum(base_weight.sum(axis=-1), 1e-12)
+        table[:, :, node] = widened(weighted_quantiles(sample, mass), days_behind * share)
     return nodes, table
 
 

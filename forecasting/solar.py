@@ -180,6 +180,7 @@ class SolarForecaster:
         paths, names, qualities = predict_chosen(
             self.candidates_, self.choice_,
             issued_at=issued_at, horizon=horizon, recent=history, weather=weather,
+            bounds=(np.zeros(history.n_sites), self._plants().cap_kw),
         )  # fmt: skip
         return to_forecast(
             paths, history=history, issued_at=issued_at, levels=checked_levels(levels),
@@ -188,9 +189,12 @@ class SolarForecaster:
 
     def clear_kw(self, start_at: datetime, step: timedelta, count: int) -> FloatArray:
         """Clear-sky power [kW] as learned, shape (S, count); exactly 0 while the sun is down."""
+        return self._plants().clear_kw(start_at, step, count)
+
+    def _plants(self) -> Plants:
         for candidate in self.candidates_:
             if isinstance(candidate, RecentIndex) and candidate.plants_ is not None:
-                return candidate.plants_.clear_kw(start_at, step, count)
+                return candidate.plants_
         raise NotFitted(f"{self.name}: call fit first")
 
 

@@ -109,7 +109,7 @@ def test_everyone_is_scored_on_the_same_intervals() -> None:
 
 def test_hourly_issues_are_scored_per_lead_and_nearer_is_better() -> None:
     rng = np.random.default_rng(3)
-    history = home_load(days=60)
+    history = home_load(days=120)
     walk = np.zeros(len(history))
     for index in range(1, len(walk)):
         walk[index] = 0.9 * walk[index - 1] + 0.25 * rng.standard_normal()

@@ -55,12 +55,20 @@ def test_each_site_gets_the_model_that_measured_best() -> None:
     assert choice.chosen.tolist() == [0, 1]
 
 
+def test_the_simpler_model_must_be_clearly_better() -> None:
+    history = home_load(days=30, sites=3)
+    choice = contest(history, [0.094, 0.096, 0.2], [0.1, 0.1, 0.1])
+    assert choice.chosen.tolist() == [0, 1, 1]
+
+
 def test_the_incumbent_stays_unless_clearly_beaten() -> None:
     history = home_load(days=30, sites=1)
     simple = contest(history, [0.1], [1.0])
+    assert simple.chosen.tolist() == [0]
     later = home_load(days=40, sites=1)
-    assert contest(later, [0.100], [0.097], simple).chosen.tolist() == [0]
-    assert contest(later, [0.100], [0.090], simple).chosen.tolist() == [1]
+    assert contest(later, [0.097], [0.100]).chosen.tolist() == [1]
+    assert contest(later, [0.097], [0.100], simple).chosen.tolist() == [0]
+    assert contest(later, [0.100], [0.100], simple).chosen.tolist() == [1]
 
 
 def test_the_contest_is_held_once_a_week() -> None:
@@ -70,7 +78,8 @@ def test_the_contest_is_held_once_a_week() -> None:
     for day in range(28, 40):
         known = history.until(history.start_at + timedelta(days=day))
         choice = choose(candidates, known, zone="Asia/Seoul", incumbent=choice)
-    assert candidates[0].fits == 12 + 2
+    # daily fits, and two rounds of each of two contests
+    assert candidates[0].fits == 12 + 2 * 2
 
 
 def test_a_broken_model_falls_back_flagged() -> None:
@@ -82,7 +91,13 @@ def test_a_broken_model_falls_back_flagged() -> None:
             chosen=np.array([1, 0]), pinball=np.full((2, 2), np.nan), known_days=np.array([30.0, 30.0])
         )
         paths, names, qualities = predict_chosen(
-            candidates, choice, issued_at=at, horizon=4, recent=history, weather=None
+            candidates,
+            choice,
+            issued_at=at,
+            horizon=4,
+            recent=history,
+            weather=None,
+            bounds=(np.zeros(2), np.full(2, np.inf)),
         )
         assert names == ["simple", "simple"]
         assert qualities == [Quality.FALLBACK, Quality.GOOD]
