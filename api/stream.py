@@ -1,7 +1,7 @@
 """Server-sent events: one rendering per topic, the same bytes to every listener, bounded queues.
 
-A topic is what several browsers look at alike, e.g. one home's page in Korean. It is rendered at most once per
-`PACE_S` however many listen, and not at all while nobody does. A listener that does not keep up loses the oldest
+A topic is what several browsers look at alike, e.g. one home's page in Korean. It is rendered at most once a second
+however many listen, and not at all while nobody does. A listener that does not keep up loses the oldest
 event, never the newest; each event carries the whole part of the page it replaces, so losing one loses nothing.
 """
 
@@ -48,13 +48,30 @@ class Streams:
         """How long one answer lasts [s]."""
 
     def respond(
-        self, topic: Hashable, render: Render, *, first: Mapping[str, object] | None = None
+        self,
+        topic: Hashable,
+        render: Render,
+        *,
+        first: Mapping[str, object] | None = None,
+        pace_s: float = PACE_S,
     ) -> StreamingResponse:
-        """Return an answer that follows a topic for up to `longest_s`, beginning with `first`."""
+        """Return an answer that follows a topic for up to `longest_s`, beginning with `first`.
+
+        Parameters
+        ----------
+        topic
+            What listeners have in common; one rendering serves them all.
+        render
+            Makes an event of what changed; runs in a thread.
+        first
+            An event for this listener alone, sent at once.
+        pace_s
+            Least time between two renderings [s].
+        """
         if self._listening >= MOST_LISTENERS:
             raise Crowded("too many pages are open; this one can be reloaded by hand")
         return StreamingResponse(
-            self._follow(topic, render, first),
+            self._follow(topic, render, first, pace_s),
             media_type="text/event-stream",
             headers={"X-Accel-Buffering": "no"},
         )
@@ -71,14 +88,14 @@ class Streams:
         self._topics.clear()
 
     async def _follow(
-        self, key: Hashable, render: Render, first: Mapping[str, object] | None
+        self, key: Hashable, render: Render, first: Mapping[str, object] | None, pace_s: float
     ) -> AsyncIterator[bytes]:
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE)
         topic = self._topics.setdefault(key, _Topic())
         topic.listeners.add(queue)
         self._listening += 1
         if topic.task is None:
-            topic.task = asyncio.create_task(self._run(topic, render))
+            topic.task = asyncio.create_task(self._run(topic, render, pace_s))
         try:
             yield b"retry: 5000\n\n"
             if first is not None:
@@ -101,7 +118,7 @@ class Streams:
                 if self._topics.get(key) is topic:
                     del self._topics[key]
 
-    async def _run(self, topic: _Topic, render: Render) -> None:
+    async def _run(self, topic: _Topic, render: Render, pace_s: float) -> None:
         with self._live.subscribe() as subscription:
             while True:
                 changes = await subscription.changes()
@@ -114,7 +131,7 @@ class Streams:
                     event = _event(parts)
                     for queue in topic.listeners:
                         _offer(queue, event)
-                await asyncio.sleep(PACE_S)
+                await asyncio.sleep(pace_s)
 
 
 def _event(content: Mapping[str, object]) -> bytes:

@@ -37,6 +37,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 PAUSES = {"day": timedelta(hours=24), "open": LONGEST_PAUSE}
 """What the household page offers: a day, or until somebody switches back on."""
 SITES_A_PAGE = 50
+OPERATOR_PACE_S = 3.0
+"""A page of 50 sites takes 50 plans to render, so it follows more slowly than a home's."""
 YEAR_S = 365 * 86_400
 
 
@@ -284,7 +286,7 @@ async def operator_live(request: Request, desk: AnyDesk, session: Operator) -> R
         return {"parts": _operator_parts(view), "course": changes.recorded}
 
     streams: Streams = request.app.state.streams
-    return streams.respond(("operator", who.site_ids, after, language), render)
+    return streams.respond(("operator", who.site_ids, after, language), render, pace_s=OPERATOR_PACE_S)
 
 
 @router.get("/operator/course")

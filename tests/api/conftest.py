@@ -423,6 +423,15 @@ def street_with(
         one.service.store.close()
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Iterator[tuple[TestClient, Street]]:
+    """A street for tests that leave it as they found it."""
+    made = make_street(tmp_path_factory.mktemp("shared"), template=template)
+    with TestClient(made.app, follow_redirects=False) as running:
+        yield running, made
+    made.service.store.close()
+
+
 @pytest.fixture
 def client(street: Street) -> Iterator[TestClient]:
     with TestClient(street.app, follow_redirects=False) as running:

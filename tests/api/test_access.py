@@ -85,7 +85,8 @@ def test_the_matrix_names_every_machine_route(street: Any) -> None:
 
 @pytest.mark.parametrize("role", ["operator", "controller", "resident"])
 @pytest.mark.parametrize(("method", "path"), V1, ids=lambda value: value)
-def test_role(client: TestClient, street: Any, method: str, path: str, role: str) -> None:
+def test_role(shared: tuple[TestClient, Any], method: str, path: str, role: str) -> None:
+    client, street = shared
     answer = ask(client, method, path, street.headers(role))
     if role in V1[method, path]:
         assert answer.status_code in (200, 204)
@@ -99,8 +100,9 @@ def test_role(client: TestClient, street: Any, method: str, path: str, role: str
     ("method", "path"), [key for key in V1 if "{site_id}" in key[1]], ids=lambda value: value
 )
 def test_another_home_does_not_exist(
-    client: TestClient, street: Any, method: str, path: str, role: str
+    shared: tuple[TestClient, Any], method: str, path: str, role: str
 ) -> None:
+    client, street = shared
     others = ask(client, method, path, street.headers(role), "home-02")
     nobodys = ask(client, method, path, street.headers(role), "home-99")
     if role not in V1[method, path]:

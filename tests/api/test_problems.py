@@ -49,7 +49,8 @@ def problem(answer: Any, status: int) -> dict[str, Any]:
         ("GET", "/healthz?x=1", 422, "invalid"),
     ],
 )
-def test_kind(client: TestClient, street: Any, method: str, path: str, status: int, slug: str) -> None:
+def test_kind(shared: tuple[TestClient, Any], method: str, path: str, status: int, slug: str) -> None:
+    client, street = shared
     body = problem(client.request(method, path, headers=street.headers("operator")), status)
     assert body["type"] == f"urn:ems:problem:{slug}"
 
