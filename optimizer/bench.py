@@ -201,7 +201,7 @@ def _against_peers(peers: Path) -> Figure:
 
 def _throughput(measured: Sequence[tuple[FloatArray, FloatArray]], homes: int) -> list[Figure]:
     problems = random_homes(measured, homes, seed=2)
-    with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         list(pool.map(_warm_worker, [measured] * 8))
         began = time.perf_counter()
         count = _stream(problems, pool)

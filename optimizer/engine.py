@@ -7,6 +7,7 @@ once, sends the site to the model with slacks, or with binaries where they are m
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import defaultdict
@@ -118,6 +119,17 @@ _templates: dict[Shape, Template] = {}
 _starts: dict[Shape, Basis] = {}
 _compiling = threading.Lock()
 _own = threading.local()
+
+
+def _forget_after_fork() -> None:
+    """A forked worker makes its own HiGHS: the parent's has threads the child does not have."""
+    global _compiling, _own
+    _compiling, _own = threading.Lock(), threading.local()
+    _starts.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 def template_of(shape: Shape) -> tuple[Template, float]:
