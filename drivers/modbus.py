@@ -108,6 +108,8 @@ class Pacing:
     """Silence wanted on an RTU line after a lost answer."""
     forget_late_s: float = 30.0
     """After so long no RTU device still answers an old request."""
+    keep_gaps: bool = True
+    """Keep the pauses devices ask for; simulated devices need none."""
 
 
 class Link:
@@ -134,7 +136,8 @@ class Link:
 
     def require(self, *, min_gap_s: float = 0.0, timeout_s: float = 0.0) -> None:
         """Slow down to what a device on this endpoint needs; the slowest of all wins."""
-        self._min_gap_s = max(self._min_gap_s, min_gap_s)
+        if self._pacing.keep_gaps:
+            self._min_gap_s = max(self._min_gap_s, min_gap_s)
         self._timeout_s = max(self._timeout_s, timeout_s)
 
     async def read(self, unit: int, function: int, address: int, count: int) -> bytes:

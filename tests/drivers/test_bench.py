@@ -6,7 +6,7 @@ from drivers.bench import modbus_figures, storm_figure
 
 
 async def test_no_wrong_value_comes_out_of_a_storm_of_late_answers_cancels_and_resets():
-    figure = await storm_figure(4000)
+    figure = await storm_figure(2000)
     assert figure.value == 0.0
     assert figure.holds, "and most requests were answered"
 

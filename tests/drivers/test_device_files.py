@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from drivers import Applied, Clamped, DeviceFileError, Quality, TroubleKind, open_device
+from drivers import Applied, Clamped, DeviceFileError, LinkPool, Pacing, Quality, TroubleKind, open_device
 from drivers.device_file import DEVICES, load_spec
 from drivers.file_device import FileDevice, build_map, register_of
 from drivers.quantities import CANONICAL
@@ -16,6 +16,13 @@ from drivers.twin.file_image import FileImage
 
 FILES = sorted(DEVICES.glob("*.yaml"))
 CONTROLLED = [path for path in FILES if "\ncontrols:" in path.read_text(encoding="utf-8")]
+
+
+@pytest.fixture
+async def links(clock):
+    """Without the pauses real devices need, which alone would take most of a minute."""
+    async with LinkPool(clock=clock, pacing=Pacing(keep_gaps=False)) as pool:
+        yield pool
 
 
 @pytest.fixture(params=FILES, ids=lambda path: path.stem)
