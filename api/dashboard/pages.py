@@ -208,6 +208,7 @@ def home(request: Request, desk: AnyDesk, session: Resident, site_id: str) -> Re
         chart_label=views.chart_label(course, view.site, view.words),
         hours=views.hours(course, view.words, columns),
         columns=columns,
+        sketch=views.sketch(course, columns[:-1]),
         operator=session.principal.may(Scope.FLEET_READ),
     )
 

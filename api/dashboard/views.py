@@ -408,6 +408,32 @@ def chart_label(course: Course, site: Site, words: Words) -> str:
     return " ".join(parts)
 
 
+SKETCH_WIDTH, SKETCH_HEIGHT = 360, 120
+"""Box the paths of a sketch are drawn in."""
+
+
+def sketch(course: Course, names: Sequence[str]) -> dict[str, str]:
+    """Return the course as SVG paths, for browsers that run no scripts; a gap stays a gap.
+
+    Powers share one scale from zero up; a share of the battery has its own from 0 to 1.
+    """
+    powers = [getattr(p, name) or 0.0 for p in course.points for name in names if name.endswith("_kw")]
+    top = max([0.5, *powers])
+    across = SKETCH_WIDTH / max(1, len(course.points) - 1)
+    paths = {}
+    for name in names:
+        ceiling, drawn, steps = (top if name.endswith("_kw") else 1.0), False, []
+        for index, point in enumerate(course.points):
+            value = getattr(point, name)
+            if value is not None:
+                y = SKETCH_HEIGHT * (1.0 - max(0.0, value) / ceiling)
+                steps.append(f"{'L' if drawn else 'M'}{index * across:.1f} {y:.1f}")
+            drawn = value is not None
+        paths[name] = "".join(steps)
+    paths["now"] = f"M{across * sum(not point.planned for point in course.points):.1f} 0V{SKETCH_HEIGHT}"
+    return paths
+
+
 SOURCES = {
     PlanSource.OPTIMAL: N_("optimal plan"),
     PlanSource.PREVIOUS: N_("earlier plan"),

@@ -218,6 +218,9 @@ def test_essentials_are_there_without_scripts(opened: Callable[..., Any]) -> Non
     page = opened("home-01", scripts=False)
     assert "The sun runs your home" in page.inner_text("h1")
     assert page.inner_text(".number strong").startswith("₩")
+    assert page.locator("svg.sketch path").count() == 4
+    if SHOTS:
+        page.screenshot(path=str(Path(SHOTS) / "noscript.png"), full_page=True)
     page.click("details.hours summary")
     assert page.locator("details.hours tbody tr").count() > 30
     assert page.locator("noscript a").count() > 0

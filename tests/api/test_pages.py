@@ -367,6 +367,16 @@ def test_the_number_is_what_was_saved_and_what_is_still_in_the_battery(
     assert day["saving"] < 0 < kept  # charged at noon: settled alone it would look like a loss
 
 
+def test_without_scripts_there_is_a_sketch_with_its_gap(client: TestClient, street: Any) -> None:
+    page = signed_in(client, street, "resident").get("/homes/home-01").text
+    path = re.search(r'class="s-load_kw" d="([^"]+)"', page)
+    assert path
+    assert path[1].count("M") == 2  # before and after the silent hours
+    numbers = [float(number) for number in re.findall(r"[0-9.]+", path[1])]
+    assert max(numbers[0::2]) == 360.0
+    assert 0.0 <= min(numbers[1::2]) <= max(numbers[1::2]) <= 120.0
+
+
 def test_only_turns_are_told(kit: ModuleType) -> None:
     first, waits, serves, empty = kit.make_reasons(kit.make_site(1))
     again = replace(first, start_at=first.start_at + timedelta(hours=1), later_at=None)
