@@ -68,48 +68,59 @@ def modbus_figures(*, seconds: float = 5.0, devices: int = 1000, storm: int = 10
 
 
 async def _all(seconds: float, devices: int, storm: int) -> list[Figure]:
-    figures = []
-    async with _fleet(devices) as ports:
-        share, healthy_ms = await _poll(ports, seconds)
-        figures.append(
-            Figure(
-                figure=f"{devices} TCP devices, {REGISTERS} registers each, once a second",
-                value=round(100.0 * share, 2),
-                unit="% of one core",
-                target="<= 15",
-                holds=share <= 0.15,
-                how=f"CPU time of this process over {seconds:g} s, reads and decoding; devices in another one",
-            )
-        )
-        some = ports[: min(200, len(ports))]
-        ours, bare = await _cpu_per_transaction(some)
-        figures.append(
-            Figure(
-                figure="CPU per transaction / bare asyncio socket loop",
-                value=round(ours / bare, 2),
-                unit="ratio",
-                target="<= 2",
-                holds=ours <= 2.0 * bare,
-                how=f"{len(some)} connections, {REGISTERS} registers: {1e6 * ours:.1f} us against {1e6 * bare:.1f} us",
-            )
-        )
     dead, slow = devices // 10, devices // 20
-    async with _fleet(devices, dead, slow) as ports:
-        _, troubled_ms = await _poll(ports, seconds, judged=ports[dead + slow :])
-    added_ms = max(0.0, troubled_ms - healthy_ms)
-    figures.append(
-        Figure(
-            figure="added lateness of live devices, 10 % dead and 5 % slow, p99",
-            value=round(added_ms, 1),
-            unit="ms",
-            target="<= 100",
-            holds=added_ms <= 100.0,
-            how=f"p99 from due to answered, spread over the second: {troubled_ms:.1f} ms, all healthy {healthy_ms:.1f} ms",
-        )
+    async with _fleet(devices) as healthy, _fleet(devices, dead, slow) as troubled:
+        return [
+            await _share_figure(healthy, seconds),
+            await _transaction_figure(healthy[:200]),
+            await _lateness_figure(healthy, troubled, dead + slow, seconds / 2.0),
+            await decode_figure(),
+            await storm_figure(storm),
+        ]
+
+
+async def _share_figure(ports: Sequence[int], seconds: float) -> Figure:
+    share, _ = await _poll(ports, seconds)
+    return Figure(
+        figure=f"{len(ports)} TCP devices, {REGISTERS} registers each, once a second",
+        value=round(100.0 * share, 2),
+        unit="% of one core",
+        target="<= 15",
+        holds=share <= 0.15,
+        how=f"CPU time of this process over {seconds:g} s, reads and decoding; devices in another one",
     )
-    figures.append(await decode_figure())
-    figures.append(await storm_figure(storm))
-    return figures
+
+
+async def _transaction_figure(ports: Sequence[int]) -> Figure:
+    ours, bare = await _cpu_per_transaction(ports)
+    return Figure(
+        figure="CPU per transaction / bare asyncio socket loop",
+        value=round(ours / bare, 2),
+        unit="ratio",
+        target="<= 2",
+        holds=ours <= 2.0 * bare,
+        how=f"{len(ports)} connections, {REGISTERS} registers: {1e6 * ours:.1f} us against {1e6 * bare:.1f} us",
+    )
+
+
+async def _lateness_figure(
+    healthy: Sequence[int], troubled: Sequence[int], ill: int, seconds: float, rounds: int = 3
+) -> Figure:
+    """Both fleets in turn, so that whatever else the machine does meets both; the middle of the differences counts."""
+    pairs = []
+    for _ in range(rounds):
+        _, well_ms = await _poll(healthy, max(1.0, seconds), judged=healthy[ill:])
+        _, ill_ms = await _poll(troubled, max(1.0, seconds), judged=troubled[ill:])
+        pairs.append((ill_ms - well_ms, ill_ms, well_ms))
+    added_ms, ill_ms, well_ms = sorted(pairs)[rounds // 2]
+    return Figure(
+        figure="added lateness of live devices, 10 % dead and 5 % slow, p99",
+        value=round(max(0.0, added_ms), 1),
+        unit="ms",
+        target="<= 100",
+        holds=added_ms <= 100.0,
+        how=f"p99 from due to answered, middle of {rounds} turns: {ill_ms:.1f} ms, all healthy {well_ms:.1f} ms",
+    )
 
 
 @asynccontextmanager
