@@ -274,3 +274,44 @@ async def test_a_known_model_full_of_noise_is_read_without_harm(model, seed, lin
         assert sample.value is None or abs(sample.value) < float("inf"), name
         if name.endswith("_frac") and sample.value is not None:
             assert 0.0 <= sample.value <= 1.0
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(("MPPT 1", "MPPT 2", "StCha 3", "StDisCha 4"), id="Fronius GEN24"),
+        pytest.param(("String 1", "String 2", "Battery Charge", "Battery Discharge"), id="in words"),
+        pytest.param(("", "", "ST CHARGE", "ST DISCHARGE"), id="strings without a name"),
+    ],
+)
+async def test_strings_and_battery_are_told_apart_by_the_names_of_their_modules(names, links, on_air):
+    values = {f"module[{n}].DCW": watts for n, watts in enumerate((1000.0, 500.0, 0.0, 700.0), start=1)}
+    texts = {f"module[{n}].IDStr": name for n, name in enumerate(names, start=1)}
+    image = SunSpecImage(
+        [
+            COMMON,
+            wish(103, 50, {"W_SF": 0, "DCW_SF": 0}, {"W": 2100.0, "DCW": 2200.0}),
+            wish(124, 24, {"ChaState_SF": 0}, {"ChaState": 40.0}),
+            wish(160, 88, {"DCW_SF": 0}, values | texts, {"N": 4}),
+        ]
+    )
+    async with on_air(image.image) as (endpoint, _):
+        reading = await device_at(endpoint, links).read()
+    assert reading["pv_kw"].value == pytest.approx(1.5)
+    assert reading["battery_net_consumption_kw"].value == pytest.approx(-0.7)
+    assert reading["stored_frac"].value == pytest.approx(0.4)
+
+
+async def test_an_older_hybrid_without_modules_claims_no_pv_power(links, on_air):
+    """Its DC power is PV and battery together: taking it for PV would invent or hide energy."""
+    image = SunSpecImage(
+        [
+            COMMON,
+            wish(103, 50, {"W_SF": 0, "DCW_SF": 0}, {"W": 2100.0, "DCW": 2200.0}),
+            wish(124, 24, {"ChaState_SF": 0}, {"ChaState": 40.0}),
+        ]
+    )
+    async with on_air(image.image) as (endpoint, _):
+        reading = await device_at(endpoint, links).read()
+    assert "pv_kw" not in reading and "battery_net_consumption_kw" not in reading
+    assert reading["net_consumption_kw"].value == pytest.approx(-2.1)
