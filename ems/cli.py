@@ -135,6 +135,8 @@ def run(
     from ems.wiring import read_sites
 
     os.environ["EMS_SITES"] = ":".join(str(path) for path in site_files)
+    if "EMS_STORE" not in os.environ:
+        Path("var").mkdir(exist_ok=True)
     settings = read_settings(os.environ)
     read_sites(settings)
     if settings.demo and host not in ("127.0.0.1", "::1", "localhost"):
@@ -339,7 +341,7 @@ def replay(
         str, typer.Argument(help="A record file, an instant of the store, or `latest`.", metavar="RECORD")
     ],
     store: Annotated[
-        str, typer.Option(help="Database the record is in, when it is no file.")
+        str, typer.Option(envvar="EMS_STORE", help="Database the record is in, when it is no file.")
     ] = "sqlite:///var/ems.sqlite",
     save: Annotated[Path | None, typer.Option(help="Also write the record to this file.")] = None,
 ) -> None:
@@ -403,7 +405,7 @@ def key_add(
         list[str] | None, typer.Option(help="Sites it may see; every site for an operator if none.")
     ] = None,
     label: Annotated[str, typer.Option(help="What it is for.")] = "",
-    store: Annotated[str, typer.Option(help="Database.")] = "sqlite:///var/ems.sqlite",
+    store: Annotated[str, typer.Option(envvar="EMS_STORE", help="Database.")] = "sqlite:///var/ems.sqlite",
 ) -> None:
     """Make a key and print it once; only its hash is kept."""
     from ems.access import AccessRole, new_key
@@ -425,7 +427,9 @@ def key_add(
 
 @keys.command("list", epilog="Example: `ems key list`")
 @clear_errors
-def key_list(store: Annotated[str, typer.Option(help="Database.")] = "sqlite:///var/ems.sqlite") -> None:
+def key_list(
+    store: Annotated[str, typer.Option(envvar="EMS_STORE", help="Database.")] = "sqlite:///var/ems.sqlite",
+) -> None:
     """List keys; never their secrets."""
     from ems.store import Store
 
@@ -441,7 +445,7 @@ def key_list(store: Annotated[str, typer.Option(help="Database.")] = "sqlite:///
 @clear_errors
 def key_revoke(
     key_id: Annotated[str, typer.Argument(help="The key's id, as listed.")],
-    store: Annotated[str, typer.Option(help="Database.")] = "sqlite:///var/ems.sqlite",
+    store: Annotated[str, typer.Option(envvar="EMS_STORE", help="Database.")] = "sqlite:///var/ems.sqlite",
 ) -> None:
     """Revoke a key; its next call fails."""
     from ems.clock import SystemClock

@@ -1,7 +1,7 @@
 """Plan: what each site intends, with its source and its reasons; and the rule that plans when nothing better can. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -10,6 +10,9 @@ import numpy as np
 from ems.codec import FloatArray, IntArray
 from ems.outlook import SiteOutlook
 from ems.site import BatteryAsset, Site
+
+CURTAILED_KW = 0.01
+"""Solar power held back below this is rounding, not a decision [kW]."""
 
 
 class PlanSource(StrEnum):
@@ -121,6 +124,8 @@ class Plan:
     """Wishes it could not fulfil."""
     solve_ms: float
     """Time spent solving this site [ms]."""
+    pv_available_kw: Mapping[str, FloatArray] = field(default_factory=dict)
+    """Solar power it counted on, by PV asset [kW], shape (T,) each; an asset that is not in it is never held back."""
 
     @property
     def battery_kw(self) -> FloatArray:
@@ -134,6 +139,13 @@ class Plan:
         """Return the interval that holds `at`; None outside the horizon."""
         index = int((at.timestamp() - int(self.starts_s[0])) // self.step_s)
         return index if 0 <= index < len(self.starts_s) else None
+
+    def holds_back(self, pv: str, at: datetime) -> bool:
+        """Tell whether it uses less solar power of an asset at `at` than it counted on."""
+        index = self.index_at(at)
+        if index is None or pv not in self.pv_available_kw:
+            return False
+        return bool(self.pv_available_kw[pv][index] - self.pv_kw[pv][index] > CURTAILED_KW)
 
     def reason_at(self, asset: str, at: datetime) -> Reason | None:
         """Return why an asset does what it does at `at`, or None when there is nothing to say."""

@@ -1,6 +1,6 @@
 """Plan: the seam to the optimiser. Outlook and state to a problem, a solution back to a plan."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -74,7 +74,9 @@ def make_plans(
             causes[index] = f"unknown: {', '.join(state.missing)}"
             continue
         try:
-            problems[index] = to_problem(site, state, expected, outlook)
+            problems[index] = to_problem(
+                site, state, expected, outlook, held_back=_held_back(site, previous[index], outlook)
+            )
         except InvalidProblem as error:
             causes[index] = str(error)
     solutions = dict(zip(problems, solve(list(problems.values())), strict=True))
@@ -89,13 +91,26 @@ def make_plans(
     return tuple(plans)
 
 
-def to_problem(site: Site, state: SiteState, expected: SiteOutlook, outlook: Outlook) -> DispatchProblem:
-    """Translate one site to the optimiser's words; the first interval takes what is measured now."""
+def to_problem(
+    site: Site,
+    state: SiteState,
+    expected: SiteOutlook,
+    outlook: Outlook,
+    *,
+    held_back: Collection[str] = (),
+) -> DispatchProblem:
+    """Translate one site to the optimiser's words; the first interval takes what is measured now.
+
+    Solar assets in `held_back` deliver less than the sun gives: there the forecast counts where it is higher.
+    """
     horizon = len(outlook.starts_s)
     hours = np.full(horizon, outlook.step_s / 3600.0)
     assets: list[HybridInverter | Pv | Battery | Vehicle] = [*_inverters(site)]
     for pv in site.pvs:
-        available_kw = _now_first(expected.pv[pv.name].mean_kw, state.powers.pv_kw.get(pv.name))
+        forecast_kw = expected.pv[pv.name].mean_kw
+        available_kw = _now_first(forecast_kw, state.powers.pv_kw.get(pv.name))
+        if pv.name in held_back:
+            available_kw = np.maximum(available_kw, forecast_kw)
         assets.append(
             Pv(
                 name=pv.name,
@@ -172,6 +187,7 @@ def from_solution(site: Site, solution: DispatchSolution, outlook: Outlook, *, v
             for wish in solution.unmet
         ),
         solve_ms=solution.report.seconds * 1e3,
+        pv_available_kw={pv.name: pv.available_kw for pv in solution.problem.of(Pv)},
     )
 
 
@@ -297,6 +313,14 @@ def _step_down(
         stored_kwh=state.stored_kwh,
         cause=cause,
     )
+
+
+def _held_back(site: Site, previous: Plan | None, outlook: Outlook) -> frozenset[str]:
+    """Return the solar assets that were held back until now, so that their meter says nothing about the sun."""
+    if previous is None:
+        return frozenset()
+    just_before = outlook.issued_at - timedelta(seconds=1)
+    return frozenset(pv.name for pv in site.pvs if previous.holds_back(pv.name, just_before))
 
 
 def _now_first(expected_kw: FloatArray, now_kw: float | None) -> FloatArray:

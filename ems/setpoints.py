@@ -85,9 +85,6 @@ PRIORITIES: Mapping[SetpointSource, int] = {
 }
 """Higher wins. The fast loop carries the plan out, so it ranks with it."""
 
-CURTAILED_KW = 0.01
-"""Solar power held back below this is rounding, not a decision [kW]."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Course:
@@ -106,17 +103,12 @@ def course_of_plan(site: Site, outlook: SiteOutlook, plan: Plan, at: datetime) -
     index = plan.index_at(at)
     if plan.source is PlanSource.RULE or index is None or not plan.usable_at(at):
         return None
-    caps: dict[str, float | None] = {}
-    for pv in site.pvs:
-        expected_kw = outlook.pv[pv.name].mean_kw
-        now = min(index, len(expected_kw) - 1)
-        used_kw = plan.pv_kw[pv.name][index]
-        held_back = expected_kw[now] - used_kw > CURTAILED_KW
-        caps[pv.name] = (
-            max(0.0, float(plan.inverter_kw.get(pv.device, plan.pv_kw[pv.name])[index]))
-            if held_back
-            else None
-        )
+    caps = {
+        pv.name: max(0.0, float(plan.inverter_kw.get(pv.device, plan.pv_kw[pv.name])[index]))
+        if plan.holds_back(pv.name, at)
+        else None
+        for pv in site.pvs
+    }
     return Course(
         battery_kw={
             name: float(b.charge_kw[index] - b.discharge_kw[index]) for name, b in plan.batteries.items()

@@ -37,7 +37,7 @@ async def run_field(folder: Path, count: int, clock: ScaledClock) -> None:
         write_atomically(folder / "truth.json", truth(served))
 
 
-def endpoints(served: Sequence[ServedHome]) -> dict[str, object]:
+def endpoints(served: Sequence[ServedHome]) -> dict[str, dict[str, dict[str, object]]]:
     """Return where each device answers, by home and role."""
     return {
         home.spec.name: {
