@@ -27,8 +27,8 @@ from forecasting.types import BoolArray, FloatArray
 NODES = 3
 """Levels of the prediction at which residual quantiles are kept."""
 BLOCKS = 4
-_RIDGE = 0.03
-_RIDGE_BLOCK = 0.3
+_RIDGE = 0.3
+_RIDGE_BLOCK = 1.0
 _RESIDUAL_DAYS = 180
 _RESIDUAL_TAU_DAYS = 90.0
 _NEIGHBOUR_H = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
