@@ -66,7 +66,7 @@ def main() -> None:
     seconds, cost = [], 0.0
     for _ in range(5):
         began = time.perf_counter()
-        _, cost, results, _ = device_scheduler_highspy(
+        _, cost, _, _ = device_scheduler_highspy(
             device_constraints=[load, sun, battery],
             ems_constraints=site,
             commitments=[energy],
