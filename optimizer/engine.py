@@ -12,7 +12,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -81,17 +81,24 @@ def solve_many(
             for position, solution in zip(chunk, solve_chunk([problems[p] for p in chunk]), strict=True):
                 solutions[position] = solution
     else:
-        waiting: list[tuple[list[int], Future[list[DispatchSolution]]]] = [
-            (chunk, executor.submit(solve_chunk, [problems[p] for p in chunk])) for chunk in chunks
-        ]
+        waiting = [(chunk, executor.submit(_answer_chunk, [problems[p] for p in chunk])) for chunk in chunks]
         for chunk, future in waiting:
             for position, solution in zip(chunk, future.result(), strict=True):
+                object.__setattr__(solution, "problem", problems[position])
                 solutions[position] = solution
     return [solution for solution in solutions if solution is not None]
 
 
+def _answer_chunk(problems: list[DispatchProblem]) -> list[DispatchSolution]:
+    """What a worker does: answers without the questions, which need not travel back."""
+    solutions = solve_chunk(problems)
+    for solution in solutions:
+        object.__setattr__(solution, "problem", None)
+    return solutions
+
+
 def solve_chunk(problems: Sequence[DispatchProblem]) -> list[DispatchSolution]:
-    """Plans for problems of one shape: what a worker does."""
+    """Plans for problems of one shape."""
     shape = first_shape(problems[0])
     template, compiled = template_of(shape)
     vectors = template.vectors(problems)
