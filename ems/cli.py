@@ -291,6 +291,7 @@ def simulate(
         bool, typer.Option("--fast-loop/--no-fast-loop", help="Re-solve each interval with measured values.")
     ] = True,
     site_id: Annotated[str | None, typer.Option("--site", help="Only this site of the file.")] = None,
+    jobs: Annotated[int, typer.Option(min=0, help="Processes to share the sites; 0: one per core.")] = 0,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON: one object, or a list for several sites.")
     ] = False,
@@ -326,6 +327,7 @@ def simulate(
             horizon=reach,
             fast_loop=fast_loop,
             progress=tell,
+            jobs=jobs or os.cpu_count() or 1,
         )
     if as_json:
         told = [json_ready(asdict(report)) for report in reports]

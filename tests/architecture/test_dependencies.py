@@ -18,7 +18,6 @@ NOT_IMPORTED = {
     "tzdata": "read by zoneinfo",
     "uvloop": "uvicorn runs on it where it is installed",
     "pysunspec2": "only its model definitions are read, as files",
-    "pymodbus": "the foreign client of the tests; no package imports it, so it could move to the dev extra",
 }
 OPTIONAL = {"psycopg"}
 """What an extra brings."""
