@@ -18,7 +18,8 @@ from forecasting.types import BoolArray, FloatArray
 REFERENCE_DAYS = 28
 _ALLOWANCE = 0.25
 _ALARM = 2.0
-_CEILING = 4.0
+_CEILING = 3.0
+_ALL_CLEAR = 0.5
 _LARGEST_DAY = 1.5
 
 
@@ -31,7 +32,7 @@ class DriftReport:
     since_day: FloatArray
     """Index of the day the standing alarm was raised, nan without one, shape (S,)."""
     score: FloatArray
-    """The sum after each day, shape (S, D); the alarm is raised at 2 and lowered at 0."""
+    """The sum after each day, shape (S, D); the alarm is raised at 2 and lowered at 0.5."""
     loss_ratio: FloatArray
     """Loss of the last 7 days over the usual one, shape (S,); nan while that is not known."""
 
@@ -78,7 +79,7 @@ def assess_drift(losses: FloatArray, *, reference_days: int = REFERENCE_DAYS) ->
         sum_ = np.clip(sum_ + excess, 0.0, _CEILING)
         score[:, day] = sum_
         raised = ~drifting & (sum_ >= _ALARM) & (day >= reference_days)
-        lowered = drifting & (sum_ <= 0.0)
+        lowered = drifting & (sum_ <= _ALL_CLEAR)
         since = np.where(raised, day, np.where(lowered, np.nan, since))
         drifting = (drifting | raised) & ~lowered
         if day == reference_days - 1:

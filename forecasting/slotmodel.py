@@ -193,6 +193,8 @@ def _residual_table(
     sites, days, n = residual.shape
     offsets = np.unique(np.round(np.array(_NEIGHBOUR_H) / step_h).astype(np.int64))
     recency = np.exp(-np.arange(days, 0, -1) / _RESIDUAL_TAU_DAYS)
+    habit = _slot_habit(residual, weight[:, -days:], recency)
+    residual = residual - habit[:, None]
     flat = residual.reshape(sites, -1), predicted.reshape(sites, -1), weight[:, -days:].reshape(sites, -1)
     centre = (np.arange(days) * n)[None, :, None] + np.arange(n)[:, None, None] + offsets[None, None, :]
     inside = (centre >= 0) & (centre < days * n)
@@ -216,8 +218,22 @@ def _residual_table(
         likeness = np.exp(-0.5 * ((level - nodes[..., node, None]) / bandwidth) ** 2)
         mass = base_weight * (likeness + 1e-3)
         share = mass.sum(axis=-1) / np.maximum(base_weight.sum(axis=-1), 1e-12)
-        table[:, :, node] = widened(weighted_quantiles(sample, mass), days_behind * share)
+        own_shape = widened(weighted_quantiles(sample, mass), days_behind * share)
+        table[:, :, node] = habit[..., None] + own_shape
     return nodes, table
+
+
+def _slot_habit(residual: FloatArray, weight: FloatArray, recency: FloatArray) -> FloatArray:
+    """Mean error of each slot by itself, drawn towards 0 by a week's weight, shape (S, N).
+
+    The base profile and the shape of the errors borrow from neighbouring slots; what starts sharp on the
+    hour, a water heater or a tariff timer, must not be smeared over them.
+    """
+    known = np.isfinite(residual)
+    mass = np.where(known, weight, 0.0) * recency[:, None]
+    total = (np.where(known, residual, 0.0) * mass).sum(axis=1)
+    typical = weight.max(axis=(1, 2), initial=0.0)[:, None]
+    return np.asarray(total / np.maximum(mass.sum(axis=1) + 7.0 * typical, 1e-12))
 
 
 def _to_present_volatility(residual: FloatArray, weight: FloatArray) -> FloatArray:
