@@ -43,6 +43,8 @@ def solve_in_process(problems: Sequence[DispatchProblem]) -> Sequence[DispatchSo
 
 UNLIMITED_VEHICLE_KWH = 200.0
 """Assumed room in a vehicle whose battery is unknown [kWh]; the wish, not this, ends a session."""
+EMPTY_FRAC = 0.02
+"""A battery this near to its reserve is empty to the people who live with it."""
 SAME_KW = 1e-6
 """Plans whose powers differ by less are the same [kW]."""
 
@@ -380,8 +382,8 @@ def end_value_per_kwh(battery: BatteryAsset, expected: SiteOutlook) -> float:
 
 
 def _session(vehicle: VehicleAsset, state: VehicleState | None, outlook: Outlook) -> Vehicle | None:
-    """Return the running session, or None while no vehicle is there."""
-    if state is None or not state.plugged_in or state.ready_at is None:
+    """Return the running session, or None while no vehicle is there or it takes nothing (it may then charge freely)."""
+    if state is None or not state.plugged_in or state.ready_at is None or state.takes_nothing:
         return None
     drawn_kwh = state.session_kwh or 0.0
     departure = (state.ready_at - outlook.issued_at).total_seconds() / outlook.step_s
@@ -405,7 +407,7 @@ def _reasons(
     told: list[Reason] = []
     by_asset: dict[str, list[Reason]] = {}
     for found in solution.explanation.reasons:
-        by_asset.setdefault(found.asset, []).append(_reason(site, found, solution, outlook))
+        by_asset.setdefault(found.asset, []).append(_reason(site, found, solution, batteries, outlook))
     for reasons in by_asset.values():
         last: Reason | None = None
         for reason in sorted(reasons, key=lambda r: r.start_at):
@@ -415,12 +417,23 @@ def _reasons(
     return tuple(sorted(told, key=lambda reason: (reason.start_at, reason.asset)))
 
 
-def _reason(site: Site, found: SolverReason, solution: DispatchSolution, outlook: Outlook) -> Reason:
+def _reason(
+    site: Site,
+    found: SolverReason,
+    solution: DispatchSolution,
+    batteries: Mapping[str, BatteryPlan],
+    outlook: Outlook,
+) -> Reason:
     action, code = _WORDS[found.why]
     if found.why is Why.STORED_FOR_LATER and solution.import_kw[found.interval] <= 1e-6:
         code = "store_surplus"
-    if isinstance(site.asset(found.asset), VehicleAsset):
+    asset = site.asset(found.asset)
+    if isinstance(asset, VehicleAsset):
         code = "ready_by"
+    if isinstance(asset, BatteryAsset) and found.why is Why.KEPT_FOR_LATER:
+        stored_kwh = batteries[asset.name].stored_kwh[found.interval]
+        if stored_kwh - asset.reserve_frac * asset.capacity_kwh < EMPTY_FRAC * asset.capacity_kwh:
+            code = "empty"
     if found.why is Why.CURTAILED and outlook.sites and solution.bus_price_per_kwh[found.interval] < 0:
         code = "negative_price"
     return Reason(

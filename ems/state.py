@@ -90,6 +90,8 @@ class VehicleState:
     """Energy the session should bring in all [kWh drawn]."""
     ready_at: datetime | None
     """When it should be there (aware UTC)."""
+    takes_nothing: bool = False
+    """It may charge but does not: full, or asleep. It is not planned for until it draws again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -239,7 +241,8 @@ def _vehicle_state(
             ready_at=None,
         )
     if carried is not None and carried.plugged_in is not False and carried.arrived_at is not None:
-        return replace(carried, plugged_in=True, session_kwh=session_kwh)
+        idle = _takes_nothing(vehicle, reading)
+        return replace(carried, plugged_in=True, session_kwh=session_kwh, takes_nothing=idle)
     return VehicleState(
         plugged_in=True,
         arrived_at=at,
@@ -247,6 +250,15 @@ def _vehicle_state(
         wished_kwh=vehicle.wished_kwh,
         ready_at=_next_local(at, vehicle.ready_by_local, site.time_zone),
     )
+
+
+def _takes_nothing(vehicle: VehicleAsset, reading: SiteReading) -> bool:
+    """Tell whether a vehicle that may charge draws nothing; False where the charger does not say what it may."""
+    allowed_kw = reading.usable(vehicle.device, "vehicle_charge_limit_kw")
+    drawn_kw = reading.usable(vehicle.device, "vehicle_net_consumption_kw")
+    if allowed_kw is None or drawn_kw is None:
+        return False
+    return allowed_kw >= 0.9 * vehicle.charge_min_kw and drawn_kw < 0.05 * vehicle.charge_limit_kw
 
 
 def _next_local(at: datetime, clock_time: str, zone: str) -> datetime:
