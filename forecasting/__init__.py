@@ -13,6 +13,7 @@ from forecasting.load import LoadForecaster
 from forecasting.metrics import Scores
 from forecasting.persistence import dump_model, load_model, train
 from forecasting.price import PriceForecaster
+from forecasting.screening import screened
 from forecasting.solar import SolarForecaster
 from forecasting.types import (
     DEFAULT_LEVELS,
@@ -69,6 +70,7 @@ __all__ = [
     "dump_model",
     "load_model",
     "parse_open_meteo",
+    "screened",
     "train",
     "write_backtest_svg",
 ]

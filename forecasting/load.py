@@ -14,6 +14,7 @@ from forecasting.dayahead import MEMORY, Calendar
 from forecasting.errors import NotFitted
 from forecasting.recentdays import RecentDays
 from forecasting.ridgeseries import RidgeSeries, lowest_of
+from forecasting.screening import screened
 from forecasting.types import (
     DEFAULT_LEVELS,
     FloatArray,
@@ -47,6 +48,7 @@ class LoadForecaster:
     def fit(self, history: History, *, weather: Weather | None = None) -> Self:
         """Learn from history; an empty one gives the first-day profile."""
         contexts = contexts_of(self.context, history.n_sites)
+        history = screened(history)
         calendar = self.calendar_of(contexts)
         self.candidates_ = [RecentDays(contexts), RidgeSeries("load-ridge", calendar)]
         self.choice_ = choose(
@@ -70,9 +72,10 @@ class LoadForecaster:
         if history is None or self.choice_ is None:
             raise NotFitted(f"{self.name}: call fit first")
         issued_at = as_utc(issued_at, field="issued_at")
+        seen = screened(history.until(issued_at, last=MEMORY), for_spikes=False)
         paths, names, qualities = predict_chosen(
             self.candidates_, self.choice_,
-            issued_at=issued_at, horizon=horizon, recent=history, weather=weather,
+            issued_at=issued_at, horizon=horizon, recent=seen, weather=weather,
             bounds=(self.floor_kw_, np.full(history.n_sites, np.inf)),
         )  # fmt: skip
         return to_forecast(

@@ -19,6 +19,7 @@ from forecasting import (
     Weather,
 )
 from forecasting.calendars import local_grid
+from forecasting.screening import screened
 
 
 def day_ahead_mae(model: LoadForecaster | SlotMean, history: History, first_day: int, days: int) -> float:
@@ -157,6 +158,28 @@ def test_gaps_bad_readings_and_a_dead_day_are_survived() -> None:
     whole = LoadForecaster(SEOUL).fit(history).predict(history.end_at, 24)
     assert_sound(made)
     assert np.abs(made.median_kw - whole.median_kw).mean() < 0.25 * whole.median_kw.mean()
+
+
+def test_a_frozen_meter_and_a_spike_are_not_learned() -> None:
+    history = home_load(days=70, seed=7)
+    values = history.values.copy()
+    values[55 * 24 :] = 2.345
+    values[40 * 24 + 3] = 4_637.0
+    ill = replace(history, values=values)
+    healthy = replace(history, values=np.where(values == 2.345, np.nan, history.values))
+    whole = LoadForecaster(SEOUL).fit(healthy).predict(history.end_at, 24)
+    made = LoadForecaster(SEOUL).fit(ill).predict(history.end_at, 24)
+    assert np.abs(made.median_kw - whole.median_kw).mean() < 0.2 * whole.median_kw.mean()
+    assert made.quantiles_kw.max() < 2.0 * whole.quantiles_kw.max()
+
+
+def test_an_empty_house_and_a_constant_pump_are_not_ill() -> None:
+    history = home_load(days=30)
+    empty = history.values.copy()
+    empty[10 * 24 : 20 * 24] = 0.0
+    assert np.array_equal(screened(replace(history, values=empty)).values, empty)
+    pump = replace(history, values=np.full(len(history), 0.7))
+    assert screened(pump) is pump
 
 
 def test_readings_that_stop_hours_before_the_issue() -> None:
