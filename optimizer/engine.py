@@ -23,7 +23,7 @@ from optimizer.audit import Audit, Finding, audit
 from optimizer.formulation.builder import BASIC, EVERY, Family, Shape, clash
 from optimizer.formulation.pv import Pv
 from optimizer.formulation.site import GRID, limit_price, site_shape
-from optimizer.formulation.tariff import broken_response
+from optimizer.formulation.tariff import broken_response, reduction_kwh
 from optimizer.highs import Answer, Basis, CodeArray, Solver
 from optimizer.problem import DispatchProblem
 from optimizer.solution import DispatchSolution, Outcome, SolveReport
@@ -240,7 +240,7 @@ class _Solve:
         """What the first answer asks for: nothing more, slacks, or binaries."""
         self.clock = time.perf_counter()
         if not template.shape.soft and not self._lean_holds(template, vectors, answer):
-            template, vectors = self._other(template, soft=True)
+            template, vectors = self._other(soft=True)
             answer = self._linear(template, vectors)
         if answer.outcome is Outcome.OPTIMAL:
             broken = broken_families(self.problem, template, vectors, answer)
@@ -269,7 +269,7 @@ class _Solve:
     def _counted(self, solver: Solver, *, whole: bool) -> Answer:
         scale = self.problem.price_scale
         gap = self.problem.money_gap
-        solver.limit(seconds=self._left(), gap=0.03 if gap is None else gap / scale)
+        solver.limit(seconds=self._left(), gap=0.03 if gap is None else gap / scale, whole=whole)
         answer = solver.run(whole=whole)
         self.runs += 1
         self.solver_seconds += answer.seconds
@@ -279,9 +279,7 @@ class _Solve:
         """What is left of the time box [s]."""
         return max(0.05, self.problem.time_limit_s - self.solver_seconds)
 
-    def _other(
-        self, template: Template, *, soft: bool, discrete: frozenset[Family] = frozenset()
-    ) -> tuple[Template, Vectors]:
+    def _other(self, *, soft: bool, discrete: frozenset[Family] = frozenset()) -> tuple[Template, Vectors]:
         shape = site_shape(self.problem, soft=soft, discrete=discrete)
         other, seconds = template_of(shape)
         self.compile_seconds += seconds
@@ -314,9 +312,7 @@ class _Solve:
             for family, mask in broken.items():
                 wanted[family] = wanted[family] | mask if family in wanted else mask.copy()
             last = round_ == _ROUNDS
-            template, vectors = self._other(
-                template, soft=soft, discrete=EVERY if last else frozenset(wanted)
-            )
+            template, vectors = self._other(soft=soft, discrete=EVERY if last else frozenset(wanted))
             if last:
                 wanted = {
                     family: np.ones(len(positions(where)), dtype=bool)
@@ -325,10 +321,10 @@ class _Solve:
             answer = self._whole(solver, template, vectors, wanted)
             if answer.outcome is Outcome.INFEASIBLE and not soft:
                 soft = True
-                template, vectors = self._other(template, soft=True, discrete=template.shape.discrete)
+                template, vectors = self._other(soft=True, discrete=template.shape.discrete)
                 answer = self._whole(solver, template, vectors, wanted)
             if answer.outcome not in (Outcome.OPTIMAL, Outcome.FEASIBLE):
-                return self._finish(template, vectors, answer)
+                return self._rounded()
             broken = broken_families(self.problem, template, vectors, answer)
             if not broken:
                 break
@@ -346,6 +342,64 @@ class _Solve:
         if answer.x.size:
             answer.x = np.minimum(np.maximum(answer.x, vectors.lower), vectors.upper)
         return answer
+
+    def _rounded(self) -> DispatchSolution:
+        """A plan when the time box closes before the search has one: whole numbers rounded from the relaxation.
+
+        Runs start where most of them starts, machines stay as they are, directions follow the larger side; every other
+        limit is soft in this model, so a plan is left. The relaxation bounds the gap.
+        """
+        template, vectors = self._other(soft=True, discrete=EVERY)
+        self.solver.use_presolve(True)
+        self.solver.load(template, vectors)
+        relaxed = self._counted(self.solver, whole=False)
+        if relaxed.outcome is not Outcome.OPTIMAL:
+            return self._finish(template, vectors, relaxed)
+        answer = relaxed
+        # whole runs first, then directions near what is left, then directions that leave every way open
+        for directions, safe in ((False, False), (True, False), (True, True)):
+            if safe and answer.outcome is Outcome.OPTIMAL:
+                break
+            if not safe:
+                before = answer
+            for family, where in template.binaries.items():
+                if (family in template.directions) is directions:
+                    columns = positions(where)
+                    values = _rounded_values(
+                        family[1],
+                        before.x[columns],
+                        vectors.lower[columns],
+                        vectors.upper[columns],
+                        directions=directions,
+                        safe=safe,
+                    )
+                    vectors.lower[columns] = vectors.upper[columns] = values
+            self.solver.load(template, vectors)
+            answer = self._counted(self.solver, whole=False)
+            if answer.outcome is not Outcome.OPTIMAL and not directions:
+                return self._finish(template, vectors, answer)
+        responding = self._responding(template, answer)
+        if responding.size:
+            vectors.lower[responding] = vectors.upper[responding] = 1.0
+            self.solver.load(template, vectors)
+            answer = self._counted(self.solver, whole=False)
+        if answer.outcome is Outcome.OPTIMAL:
+            answer.outcome = Outcome.FEASIBLE
+            answer.x = np.minimum(np.maximum(answer.x, vectors.lower), vectors.upper)
+            self.gap = max(0.0, answer.objective - relaxed.objective) * self.problem.price_scale
+        return self._finish(template, vectors, answer)
+
+    def _responding(self, template: Template, answer: Answer) -> IntArray:
+        """Decisions of the events an answer earns from although it was not asked to."""
+        if answer.outcome is not Outcome.OPTIMAL:
+            return np.empty(0, dtype=np.int64)
+        imported, exported = (answer.x[template.columns[GRID, name]] for name in ("import", "export"))
+        earned = [
+            positions(template.columns[f"response{k}", "responds"])
+            for k, event in enumerate(self.problem.demand_responses)
+            if reduction_kwh(self.problem, event, imported, exported) > 0.0
+        ]
+        return np.concatenate(earned) if earned else np.empty(0, dtype=np.int64)
 
     def _settle(
         self, template: Template, vectors: Vectors, found: Answer, wanted: dict[Family, BoolArray]
@@ -500,6 +554,23 @@ def settle(problem: DispatchProblem, solver: Solver) -> Settled:
     work = _Solve(problem, solver=solver)
     work.run_soft()
     return Settled(template=work.template, fixed=work.fixed)
+
+
+def _rounded_values(
+    name: str, relaxed: FloatArray, least: FloatArray, most: FloatArray, *, directions: bool, safe: bool
+) -> FloatArray:
+    """Whole numbers near a relaxed answer that leave a plan: see `_Solve._rounded`."""
+    if safe:
+        return np.ceil(relaxed - 1e-6) if name == "importing" else np.floor(relaxed + 1e-6)
+    if directions:
+        # a load that must not get more than its energy is only on where it is fully on
+        return np.floor(relaxed + (1e-6 if name == "on" else 0.5))
+    if name == "on" and relaxed[0] > 1e-6:
+        return most.copy()  # a machine that runs stays on: it could be too high up to stop at once
+    values = least.copy()
+    if name == "start" and relaxed.sum() > 0.5:
+        values[int(np.argmax(relaxed))] = 1.0
+    return values
 
 
 def _columns(template: Template, wanted: dict[Family, BoolArray]) -> IntArray:

@@ -133,9 +133,10 @@ class Solver:
         """The basis of the last run."""
         return self._highs.getBasis()
 
-    def limit(self, *, seconds: float, gap: float) -> None:
-        """Time box [s] and absolute gap [objective] of the next runs."""
-        self._set("time_limit", self._highs.getRunTime() + seconds)
+    def limit(self, *, seconds: float, gap: float, whole: bool = False) -> None:
+        """Time box [s] and absolute gap [objective] of the next run."""
+        # A linear run is measured by the clock of the instance, a mixed-integer run by one of its own.
+        self._set("time_limit", seconds if whole else self._highs.getRunTime() + seconds)
         self._set("mip_abs_gap", gap)
 
     def change(
