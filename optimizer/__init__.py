@@ -24,6 +24,7 @@ from optimizer.formulation.heat import (
     cop_of,
 )
 from optimizer.formulation.inverter import HybridInverter, InverterSchedule
+from optimizer.formulation.lighting import LightingGroup, LightingSchedule
 from optimizer.formulation.pv import Pv, PvSchedule
 from optimizer.formulation.sheddable import SheddableLoad, SheddableSchedule
 from optimizer.formulation.vehicle import Vehicle, VehicleSchedule
@@ -85,6 +86,8 @@ __all__ = [
     "InvalidProblem",
     "InverterSchedule",
     "Ladder",
+    "LightingGroup",
+    "LightingSchedule",
     "Outcome",
     "Prices",
     "ProgressiveTariff",
