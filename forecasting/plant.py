@@ -75,7 +75,8 @@ def learn_plants(history: History, contexts: Sequence[SiteContext]) -> Plants:
         if np.isfinite(usable[row]).sum() >= _MIN_DAYS_TO_LEARN_MIX * n or context.nameplate_kw is None:
             sky = clear_sky(context, start_at=history.start_at, step=history.step, count=len(history))
             mix = fit_mix(usable[row], sky.planes_kw_m2, n)
-        mixes.append(mix if mix.any() else default_mix(context))
+        silent = context.nameplate_kw is None and np.isfinite(usable[row]).any()
+        mixes.append(mix if mix.any() or silent else default_mix(context))
     seen = np.max(np.where(np.isfinite(usable), usable, 0.0), axis=1, initial=0.0)
     rated = np.array([np.nan if c.nameplate_kw is None else c.nameplate_kw for c in contexts])
     cap_kw = np.where(np.isfinite(rated), rated, _CAP_HEADROOM * seen)

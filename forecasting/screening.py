@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from forecasting.quantiles import gap_quantiles
 from forecasting.types import BoolArray, FloatArray, History
 
 _FROZEN_H = 24.0
@@ -17,6 +18,8 @@ _NATURALLY_CONSTANT_FRAC = 0.3
 _SPIKE_FACTOR = 8.0
 _SPIKE_LEVEL = 0.995
 _MIN_DAYS_FOR_SPIKES = 7
+_SURGE_FACTOR = 2.0
+_SURGE_LEVEL = 0.98
 
 
 def screened(history: History, *, for_spikes: bool = True) -> History:
@@ -31,6 +34,20 @@ def screened(history: History, *, for_spikes: bool = True) -> History:
     if not suspect.any():
         return history
     masked = np.where(suspect, np.nan, history.columns)
+    return replace(history, values=masked if history.is_fleet else masked[0])
+
+
+def without_surges(history: History) -> History:
+    """Solar readings above twice all but one in fifty of the lit ones made missing: counters that caught up."""
+    values = history.usable
+    if len(history) < _MIN_DAYS_FOR_SPIKES * history.steps_per_day:
+        return history
+    lit = np.where(np.isfinite(values) & (values > 0), values, np.nan)
+    usual = gap_quantiles(lit, [_SURGE_LEVEL])
+    surges = np.isfinite(values) & (values > _SURGE_FACTOR * usual)
+    if not surges.any():
+        return history
+    masked = np.where(surges, np.nan, history.columns)
     return replace(history, values=masked if history.is_fleet else masked[0])
 
 

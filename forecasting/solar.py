@@ -22,6 +22,7 @@ from forecasting.errors import NotFitted
 from forecasting.plant import INDEX_CAP, Plants, learn_plants
 from forecasting.quantiles import GRID
 from forecasting.recentdays import slot_table
+from forecasting.screening import without_surges
 from forecasting.slotmodel import SlotModel
 from forecasting.types import (
     DEFAULT_LEVELS,
@@ -156,6 +157,7 @@ class SolarForecaster:
     def fit(self, history: History, *, weather: Weather | None = None) -> Self:
         """Learn from history (and the weather forecasts that went with it)."""
         contexts = contexts_of(self.context, history.n_sites)
+        history = without_surges(history)
         self.candidates_ = [RecentIndex(contexts), RidgeIndex(contexts)]
         self.choice_ = choose(
             self.candidates_, history, zone=solar_zone(contexts[0]), incumbent=self.choice_, weather=weather

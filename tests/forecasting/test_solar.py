@@ -132,6 +132,24 @@ def test_without_coordinates_the_city_of_the_time_zone_stands_in() -> None:
         place_of(SiteContext(time_zone="UTC"))
 
 
+def test_counters_that_caught_up_do_not_teach_a_giant_plant() -> None:
+    unrated = replace(SEOUL, nameplate_kw=None)
+    history, _ = plant_power(days=60)
+    values = history.values.copy()
+    values[[300, 325, 611, 900]] = [80.0, 55.0, 120.0, 70.0]
+    made = SolarForecaster(unrated).fit(replace(history, values=values)).predict(history.end_at, 24)
+    whole = SolarForecaster(unrated).fit(history).predict(history.end_at, 24)
+    assert made.quantiles_kw.max() < 1.1 * whole.quantiles_kw.max()
+    assert np.abs(made.median_kw - whole.median_kw).max() < 0.3
+
+
+def test_a_plant_that_has_not_started_is_forecast_to_give_nothing() -> None:
+    history, _ = plant_power(days=40)
+    dead = replace(history, values=np.zeros(len(history)))
+    made = SolarForecaster(replace(SEOUL, nameplate_kw=None)).fit(dead).predict(dead.end_at, 24)
+    assert (made.quantiles_kw == 0.0).all()
+
+
 def test_southern_plants_face_north() -> None:
     sydney = SiteContext(time_zone="Australia/Sydney", latitude=-33.87, longitude=151.2, nameplate_kw=5.0)
     history, _ = plant_power(sydney, days=30, start=(2025, 6, 1), cloudy=False)
