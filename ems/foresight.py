@@ -1,5 +1,6 @@
 """Forecast: the seam to the forecasters. Recent past and state to an outlook for the batch."""
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -60,6 +61,7 @@ class Foresight:
         self._make_pv = make_pv
         self._with_pv = tuple(row for row, site in enumerate(sites) if site.pvs)
         self._fitted_at: datetime | None = None
+        self._turn = threading.Lock()
         self._contexts = [site_context(site) for site in sites]
         self._load: Forecaster | None = None
         self._pv: Forecaster | None = None
@@ -88,12 +90,11 @@ class Foresight:
 
     def refit(self, at: datetime) -> None:
         """Fit new models to the past and put them in the place of the old; may run beside `expect` in another thread."""
-        self.past.slide_to(at)
-        load = self._make_load(self._contexts).fit(self._history(self.past.load_kw, range(len(self.sites))))
+        past_load, past_pv = self._learn((), at=at)
+        load = self._make_load(self._contexts).fit(past_load)
         pv = None
         if self._with_pv:
-            contexts = [self._contexts[row] for row in self._with_pv]
-            pv = self._make_pv(contexts).fit(self._history(self.past.pv_kw, self._with_pv))
+            pv = self._make_pv([self._contexts[row] for row in self._with_pv]).fit(past_pv)
         self._load, self._pv, self._fitted_at = load, pv, at
 
     def expect(
@@ -103,12 +104,9 @@ class Foresight:
 
         Models are as `refit` left them; here they only see the recent past.
         """
-        self.past.add(measured)
-        self.past.slide_to(at)
-        if self._fitted_at is None:
+        load, pv = self._learn(measured, at=at)
+        if self._load is None:
             self.refit(at)
-        load = self._history(self.past.load_kw, range(len(self.sites)))
-        pv = self._history(self.past.pv_kw, self._with_pv)
         if self._load is None:
             raise RuntimeError("the load model is fitted before it is asked")
         expected_load = _whole(
@@ -148,16 +146,24 @@ class Foresight:
         sell_per_kwh, sell_assumed = curve(site.tariff.sell)
         return buy_per_kwh, sell_per_kwh, max(buy_assumed, sell_assumed)
 
-    def _history(self, values: FloatArray, rows: Sequence[int]) -> History:
-        chosen = list(rows)
-        is_pv = values is self.past.pv_kw
-        return History(
-            start_at=self.past.start_at,
-            step=timedelta(seconds=self.step_s),
-            values=values[chosen].copy(),
-            reliability=self.past.trust[chosen].copy(),
-            curtailed=self.past.curtailed[chosen].copy() if is_pv else None,
-        )
+    def _learn(self, measured: Sequence[MeasuredInterval], *, at: datetime) -> tuple[History, History]:
+        """Add what was measured and return copies of the past of load and of solar power, as known at `at`."""
+        with self._turn:
+            self.past.add(measured)
+            self.past.slide_to(at)
+            past, step = self.past, timedelta(seconds=self.step_s)
+            rows = list(self._with_pv)
+            load = History(
+                start_at=past.start_at, step=step, values=past.load_kw.copy(), reliability=past.trust.copy()
+            )
+            pv = History(
+                start_at=past.start_at,
+                step=step,
+                values=past.pv_kw[rows],
+                reliability=past.trust[rows],
+                curtailed=past.curtailed[rows],
+            )
+        return load, pv
 
 
 def _whole(forecast: Forecast, first_day: Callable[[], Forecaster], past: History) -> Forecast:

@@ -14,13 +14,17 @@ TRUST = {Quality.GOOD: 1.0, Quality.ESTIMATED: 0.5, Quality.STALE: 0.0, Quality.
 """Weight of an interval in training, by quality."""
 
 
+DAYS = 120
+"""How far back forecasters learn from; what more days bring is measured in forecasting/README.md."""
+
+
 class RecentPast:
     """Load and solar power of each site over the last days, shape (S, N) each; NaN is missing.
 
     Columns are the intervals of the planning grid; the window slides forward as intervals are added.
     """
 
-    def __init__(self, sites: Sequence[Site], *, step_s: int, days: int = 35) -> None:
+    def __init__(self, sites: Sequence[Site], *, step_s: int, days: int = DAYS) -> None:
         self.step_s = step_s
         self.count = days * 86_400 // step_s
         self.rows = {site.id: row for row, site in enumerate(sites)}

@@ -18,6 +18,7 @@ from ems.clock import grid_epochs
 from ems.codec import FloatArray
 from ems.errors import DataError
 from ems.foresight import Foresight
+from ems.history import DAYS
 from ems.outlook import Band, Outlook, SiteOutlook
 from ems.physics import Flows, Steering, mean_flows
 from ems.planning import first_steering, hindsight_cost, solve_in_process, to_problem
@@ -27,7 +28,6 @@ from ems.site import Site
 from ems.state import MeasuredInterval, SitePowers, SiteState
 from ems.tariffs import price_curve
 
-HISTORY_DAYS = 35
 START_FRAC = 0.5
 """Filling of every battery at the start."""
 
@@ -309,7 +309,7 @@ class _Planner:
             and run.controller is Controller.PLAN
             and run.forecast is not Foreknowledge.PERFECT
         ):
-            begin = max(0, first - HISTORY_DAYS * 86_400 // self._step_s)
+            begin = max(0, first - DAYS * 86_400 // self._step_s)
             foresight.past.overlay(
                 recording.start_at + begin * recording.step,
                 np.stack([np.where(d.known, d.load_kw, np.nan)[begin:first] for d in data]),

@@ -13,6 +13,7 @@ from ems.codec import FloatArray
 from ems.config import load_price_series, load_sites
 from ems.errors import ConfigError, DataError, EmsError, Mistake
 from ems.foresight import Foresight, MakeForecaster
+from ems.history import DAYS
 from ems.metering import CounterMarks, SiteMeter
 from ems.readings import SiteReading
 from ems.recorded import Recording, read_recording
@@ -23,8 +24,6 @@ from ems.tariffs import PriceSeries
 from forecasting import LoadForecaster, SolarForecaster
 
 log = logging.getLogger("ems.wiring")
-
-STORED_HISTORY = timedelta(days=35)
 
 
 def driver_names() -> Sequence[str]:
@@ -144,7 +143,7 @@ def learn_from_store(foresight: Foresight, store: Store, *, now: datetime) -> No
     """Give the forecasters what the store remembers of the last weeks."""
     step_s = foresight.step_s
     end_at = interval_start(now, step_s)
-    start_at = end_at - STORED_HISTORY
+    start_at = end_at - timedelta(days=DAYS)
     history = store.load_pv_history([site.id for site in foresight.sites], start_at, end_at, step_s)
     if np.isfinite(history.load_kw).any():
         foresight.past.overlay(history.start_at, history.load_kw, history.pv_kw)
