@@ -22,7 +22,7 @@ from optimizer.arrays import BoolArray, FloatArray, IntArray
 from optimizer.audit import Audit, Finding, audit
 from optimizer.formulation.builder import BASIC, EVERY, Family, Shape, clash
 from optimizer.formulation.pv import Pv
-from optimizer.formulation.site import GRID, limit_price, site_shape
+from optimizer.formulation.site import GRID, limit_price, site_shape, tie_break_bound
 from optimizer.formulation.tariff import broken_response, reduction_kwh
 from optimizer.highs import Answer, Basis, CodeArray, Solver
 from optimizer.problem import DispatchProblem
@@ -269,7 +269,9 @@ class _Solve:
     def _counted(self, solver: Solver, *, whole: bool) -> Answer:
         scale = self.problem.price_scale
         gap = self.problem.money_gap
-        solver.limit(seconds=self._left(), gap=0.03 if gap is None else gap / scale, whole=whole)
+        # linear runs are short, and without them there is no plan at all
+        seconds = max(0.05, self._left()) if whole else max(2.0, self._left())
+        solver.limit(seconds=seconds, gap=0.03 if gap is None else gap / scale, whole=whole)
         answer = solver.run(whole=whole)
         self.runs += 1
         self.solver_seconds += answer.seconds
@@ -277,7 +279,7 @@ class _Solve:
 
     def _left(self) -> float:
         """What is left of the time box [s]."""
-        return max(0.05, self.problem.time_limit_s - self.solver_seconds)
+        return self.problem.time_limit_s - self.solver_seconds
 
     def _other(self, *, soft: bool, discrete: frozenset[Family] = frozenset()) -> tuple[Template, Vectors]:
         shape = site_shape(self.problem, soft=soft, discrete=discrete)
@@ -306,29 +308,34 @@ class _Solve:
 
     def _discrete(self, template: Template, broken: dict[Family, BoolArray]) -> DispatchSolution:
         """Ask for whole numbers where the answer is broken, and again where that broke something else."""
-        soft, solver = template.shape.soft, self.solver
+        solver = self.solver
         wanted: dict[Family, BoolArray] = {}
         for round_ in range(_ROUNDS + 1):
             for family, mask in broken.items():
                 wanted[family] = wanted[family] | mask if family in wanted else mask.copy()
             last = round_ == _ROUNDS
-            template, vectors = self._other(soft=soft, discrete=EVERY if last else frozenset(wanted))
+            # soft: the proof by duality that lets the lean model stand does not hold for whole numbers
+            template, vectors = self._other(soft=True, discrete=EVERY if last else frozenset(wanted))
             if last:
                 wanted = {
                     family: np.ones(len(positions(where)), dtype=bool)
                     for family, where in template.binaries.items()
                 }
             answer = self._whole(solver, template, vectors, wanted)
-            if answer.outcome is Outcome.INFEASIBLE and not soft:
-                soft = True
-                template, vectors = self._other(soft=True, discrete=template.shape.discrete)
-                answer = self._whole(solver, template, vectors, wanted)
             if answer.outcome not in (Outcome.OPTIMAL, Outcome.FEASIBLE):
                 return self._rounded()
             broken = broken_families(self.problem, template, vectors, answer)
             if not broken:
                 break
-        return self._settle(template, vectors, answer, wanted)
+        settled = self._settle(template, vectors, answer, wanted)
+        if answer.outcome is Outcome.OPTIMAL:
+            return settled
+        rounded = self._rounded()  # what the search had when its time was over may be worse
+        return (
+            rounded
+            if not settled.publishable or (rounded.publishable and rounded.cost < settled.cost)
+            else settled
+        )
 
     def _whole(
         self, solver: Solver, template: Template, vectors: Vectors, wanted: dict[Family, BoolArray]
@@ -356,12 +363,13 @@ class _Solve:
         if relaxed.outcome is not Outcome.OPTIMAL:
             return self._finish(template, vectors, relaxed)
         answer = relaxed
-        # whole runs first, then directions near what is left, then directions that leave every way open
-        for directions, safe in ((False, False), (True, False), (True, True)):
-            if safe and answer.outcome is Outcome.OPTIMAL:
-                break
-            if not safe:
+        # whole runs first, then directions: on wherever a little was wanted, the nearer, every way left open
+        before = answer
+        for directions, how in ((False, "near"), (True, "up"), (True, "near"), (True, "open")):
+            if directions and how == "up":
                 before = answer
+            if how != "up" and directions and answer.outcome is Outcome.OPTIMAL:
+                break
             for family, where in template.binaries.items():
                 if (family in template.directions) is directions:
                     columns = positions(where)
@@ -371,7 +379,7 @@ class _Solve:
                         vectors.lower[columns],
                         vectors.upper[columns],
                         directions=directions,
-                        safe=safe,
+                        how=how,
                     )
                     vectors.lower[columns] = vectors.upper[columns] = values
             self.solver.load(template, vectors)
@@ -405,14 +413,15 @@ class _Solve:
         self, template: Template, vectors: Vectors, found: Answer, wanted: dict[Family, BoolArray]
     ) -> DispatchSolution:
         """Fix the whole numbers and solve the rest once more: exact powers, and marginal prices."""
-        whole = _columns(template, wanted)
-        fixed = np.round(found.x[whole])
+        for family, where in template.binaries.items():
+            if family not in template.directions:
+                wanted[family] = np.ones(len(positions(where)), dtype=bool)
         self.fixed = {
             family: np.where(mask, np.round(found.x[template.binaries[family]]), np.nan)
             for family, mask in wanted.items()
         }
-        vectors.lower[whole] = fixed
-        vectors.upper[whole] = fixed
+        whole = _columns(template, wanted)
+        vectors.lower[whole] = vectors.upper[whole] = np.round(found.x[whole])
         self.gap = max(0.0, found.gap * self.problem.price_scale)
         solver = self.solver
         solver.use_presolve(True)
@@ -420,9 +429,12 @@ class _Solve:
         answer = self._counted(solver, whole=False)
         if answer.outcome is not Outcome.OPTIMAL:
             answer = found
-        elif found.outcome is Outcome.FEASIBLE:
-            answer.outcome = Outcome.FEASIBLE
-        answer.x = np.minimum(np.maximum(answer.x, vectors.lower), vectors.upper)
+        else:
+            answer.x = np.minimum(np.maximum(answer.x, vectors.lower), vectors.upper)
+            answer.outcome = found.outcome
+            if broken_families(self.problem, template, vectors, answer):
+                # another optimum of the same money that breaks what the search kept: stay with the search's
+                answer.x, answer.objective = found.x, found.objective
         return self._finish(template, vectors, answer)
 
     def _finish(self, template: Template, vectors: Vectors, answer: Answer) -> DispatchSolution:
@@ -488,6 +500,7 @@ class _Solve:
             binaries=self.binaries,
             runs=self.runs,
             soft=soft,
+            tie_break_cost=tie_break_bound(self.problem),
             message="" if answer.outcome is Outcome.OPTIMAL else answer.message,
         )
 
@@ -557,10 +570,12 @@ def settle(problem: DispatchProblem, solver: Solver) -> Settled:
 
 
 def _rounded_values(
-    name: str, relaxed: FloatArray, least: FloatArray, most: FloatArray, *, directions: bool, safe: bool
+    name: str, relaxed: FloatArray, least: FloatArray, most: FloatArray, *, directions: bool, how: str
 ) -> FloatArray:
     """Whole numbers near a relaxed answer that leave a plan: see `_Solve._rounded`."""
-    if safe:
+    if directions and how == "up":
+        return np.ceil(relaxed - 1e-6)
+    if how == "open":
         return np.ceil(relaxed - 1e-6) if name == "importing" else np.floor(relaxed + 1e-6)
     if directions:
         # a load that must not get more than its energy is only on where it is fully on

@@ -117,6 +117,8 @@ class SolveReport:
     """Solver runs: 1 for the lean linear model, more where a wish or an exclusivity had to be looked at."""
     soft: bool
     """True when the model with every soft limit was needed."""
+    tie_break_cost: float
+    """What the preference among equal plans can have cost at most [currency]; see `formulation.site.ramp`."""
     message: str = ""
     """The solver's own word where the outcome is not optimal."""
 
@@ -178,13 +180,6 @@ class DispatchSolution:
     def schedules_of(self, kind: type[AnySchedule]) -> tuple[AnySchedule, ...]:
         """Schedules of one kind, in the order of the assets."""
         return tuple(schedule for schedule in self.schedules if isinstance(schedule, kind))
-
-    @cached_property
-    def tie_break_cost(self) -> float:
-        """What the preference among equal plans can have cost at most [currency]; see `formulation.site.ramp`."""
-        from optimizer.formulation.site import tie_break_bound  # equations read problems, so they stand above
-
-        return tie_break_bound(self.problem)
 
     @cached_property
     def explanation(self) -> Explanation:

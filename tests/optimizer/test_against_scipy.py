@@ -224,7 +224,7 @@ def test_random_sites_cost_what_an_independent_program_says(problem: DispatchPro
     assert solution.outcome is Outcome.OPTIMAL
     want = by_hand(problem)
     slack = 1e-6 * (1.0 + sum(abs(line.amount) for line in solution.costs))
-    assert solution.cost == pytest.approx(want, abs=slack + solution.tie_break_cost)
+    assert solution.cost == pytest.approx(want, abs=slack + solution.report.tie_break_cost)
     assert solution.cost >= want - slack
 
 
@@ -258,3 +258,28 @@ def test_hybrid_inverter_clips_and_stores_on_its_dc_side() -> None:
     # 8 kWh of sun: 4 serve the house, 4 are sold, the inverter never passes more than 4 kW
     assert solution.money == pytest.approx(-0.4, abs=1e-6)
     assert np.max(solution.schedule("inv").to_ac_kw) <= 4.0 + 1e-9
+
+
+def test_a_contract_bends_a_little_where_a_whole_interval_of_charging_would_be_lost() -> None:
+    """1.399 kW are left under the contract, the car takes 1.4 kW or nothing: 1 W too much for 15 minutes is cheaper."""
+    problem = DispatchProblem(
+        site_id="tight",
+        hours=np.full(4, 0.25),
+        load_kw=np.array([0.0, 0.0, 0.0, 1.601]),
+        prices=Prices(import_per_kwh=0.2),
+        grid=GridConnection(import_limit_kw=3.0),
+        assets=(
+            Vehicle(
+                name="car",
+                capacity_kwh=40.0,
+                stored_kwh=10.0,
+                wished_kwh=14.0,
+                arrival=0.0,
+                departure=4.0,
+                charge_limit_kw=7.0,
+                min_charge_kw=1.4,
+            ),
+        ),
+        money_gap=1e-7,
+    )
+    assert solve(problem).cost == pytest.approx(by_hand(problem), abs=1e-4)
