@@ -63,6 +63,7 @@ class Foresight:
         self._fitted_at: datetime | None = None
         self._turn = threading.Lock()
         self._contexts = [site_context(site) for site in sites]
+        self._load_contexts = [replace(context, nameplate_kw=None) for context in self._contexts]
         self._load: Forecaster | None = None
         self._pv: Forecaster | None = None
 
@@ -91,7 +92,7 @@ class Foresight:
     def refit(self, at: datetime) -> None:
         """Fit new models to the past and put them in the place of the old; may run beside `expect` in another thread."""
         past_load, past_pv = self._learn((), at=at)
-        load = self._make_load(self._contexts).fit(past_load)
+        load = self._make_load(self._load_contexts).fit(past_load)
         pv = None
         if self._with_pv:
             pv = self._make_pv([self._contexts[row] for row in self._with_pv]).fit(past_pv)
@@ -118,16 +119,16 @@ class Foresight:
         pv_rows = {row: index for index, row in enumerate(self._with_pv)}
         return tuple(
             (
-                _band(expected_load, row),
+                _band(expected_load, row, path=lambda one: one.mean_kw),
                 {}
                 if expected_pv is None or row not in pv_rows
-                else _roofs(site, _band(expected_pv, pv_rows[row])),
+                else _roofs(site, _band(expected_pv, pv_rows[row], path=lambda one: one.median_kw)),
             )
             for row, site in enumerate(self.sites)
         )
 
     def _cold_load(self) -> Forecaster:
-        return LoadForecaster(self._contexts)
+        return LoadForecaster(self._load_contexts)
 
     def _cold_pv(self) -> Forecaster:
         return SolarForecaster([self._contexts[row] for row in self._with_pv])
@@ -183,10 +184,10 @@ def _whole(forecast: Forecast, first_day: Callable[[], Forecaster], past: Histor
     )
 
 
-def _band(forecast: Forecast, row: int) -> Band:
+def _band(forecast: Forecast, row: int, *, path: Callable[[Forecast], FloatArray]) -> Band:
     one = forecast.site(row)
     return Band(
-        mean_kw=np.maximum(one.mean_kw, 0.0),
+        mean_kw=np.maximum(path(one), 0.0),
         low_kw=np.maximum(one.quantile(LEVELS[0]), 0.0),
         high_kw=np.maximum(one.quantile(LEVELS[-1]), 0.0),
         source=one.source,

@@ -12,7 +12,8 @@ class Band:
     """One expected course with its uncertainty."""
 
     mean_kw: FloatArray
-    """Expected power per interval [kW], shape (T,), >= 0."""
+    """Expected power per interval [kW], shape (T,), >= 0: the mean for load; for solar power the median, which costs
+    less in closed loop (clouds pull the mean below what is usually there)."""
     low_kw: FloatArray
     """10 % quantile [kW], shape (T,)."""
     high_kw: FloatArray
