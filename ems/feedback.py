@@ -149,9 +149,9 @@ def _cost_idle(
     site: Site, measured: MeasuredInterval, buy_per_kwh: float, sell_per_kwh: float
 ) -> float | None:
     """Return what the interval had cost with storage idle: the same load, vehicle and sun, no battery."""
-    if measured.load_kwh is None or (site.pvs and measured.pv_kwh is None):
+    vehicle_kwh = measured.vehicle_kwh if site.vehicles else 0.0
+    if measured.load_kwh is None or vehicle_kwh is None or (site.pvs and measured.pv_kwh is None):
         return None
-    vehicle_kwh = (measured.vehicle_kwh if site.vehicles else 0.0) or 0.0
     net_kwh = measured.load_kwh + vehicle_kwh - conversion(site, measured.pv_kwh or 0.0)
     return max(0.0, net_kwh) * buy_per_kwh - max(0.0, -net_kwh) * sell_per_kwh
 
