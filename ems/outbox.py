@@ -60,18 +60,17 @@ class Outbox:
         """Write what waits, in order; False when the store refused."""
         async with self._turn:
             while self._waiting:
+                # Out of the queue while it is written: what a full queue drops must not be the one at the store.
+                write = self._waiting.popleft()
                 try:
-                    await asyncio.to_thread(self._waiting[0])
+                    await asyncio.to_thread(write)
                 except StoreError as error:
+                    self._waiting.appendleft(write)
                     self._note(str(error))
                     return False
-                except Exception:
-                    # a write that can never succeed must not hold back all others
-                    log.exception("store.dropped a write that cannot be carried out")
-                    self.dropped += 1
-                    self._waiting.popleft()
-                    continue
-                self._waiting.popleft()
+                except BaseException:
+                    self._waiting.appendleft(write)
+                    raise
                 self._note(None)
             self._metrics.store_queue.set(len(self._waiting))
             return True

@@ -1,0 +1,71 @@
+"""What waits for the store: in order, kept while it refuses, counted when it must be dropped."""
+
+import asyncio
+
+import pytest
+
+from ems.errors import StoreError
+from ems.metrics import Metrics
+from ems.outbox import Outbox
+
+
+class Shop:
+    """A store that accepts or refuses."""
+
+    def __init__(self) -> None:
+        self.refuses: str | None = None
+        self.kept: list[int] = []
+
+    def write(self, number: int):
+        def write() -> None:
+            if self.refuses:
+                raise StoreError(self.refuses)
+            self.kept.append(number)
+
+        return write
+
+
+async def test_writes_are_accepted_in_order() -> None:
+    shop, outbox = Shop(), Outbox(Metrics())
+    await asyncio.gather(*(outbox.put(shop.write(number)) for number in range(50)))
+    assert shop.kept == list(range(50))
+    assert outbox.waiting == 0
+
+
+async def test_nothing_is_lost_while_the_store_refuses(caplog: pytest.LogCaptureFixture) -> None:
+    shop, outbox = Shop(), Outbox(Metrics())
+    shop.refuses = "disk full"
+    for number in range(3):
+        await outbox.put(shop.write(number))
+    assert (shop.kept, outbox.waiting, outbox.trouble) == ([], 3, "disk full")
+    shop.refuses = None
+    await outbox.put(shop.write(3))
+    assert (shop.kept, outbox.waiting, outbox.trouble) == ([0, 1, 2, 3], 0, None)
+    told = [record.message for record in caplog.records]
+    assert len([m for m in told if m.startswith("store.refuses")]) == 1  # the edge, not the level
+    assert len([m for m in told if m.startswith("store.accepts_again")]) == 1
+
+
+async def test_a_posted_write_is_accepted_in_its_turn() -> None:
+    shop, outbox = Shop(), Outbox(Metrics())
+    for number in range(5):
+        outbox.post(shop.write(number))
+    await outbox.put(shop.write(5))
+    assert shop.kept == [0, 1, 2, 3, 4, 5]
+
+
+async def test_beyond_its_limit_the_oldest_is_dropped_and_counted() -> None:
+    shop, outbox = Shop(), Outbox(Metrics(), limit=2)
+    shop.refuses = "locked"
+    for number in range(5):
+        await outbox.put(shop.write(number))
+    assert (outbox.waiting, outbox.dropped) == (2, 3)
+    shop.refuses = None
+    assert await outbox.flush()
+    assert shop.kept == [3, 4]
+
+
+async def test_a_full_queue_drops_the_oldest_that_waits_not_the_one_being_written() -> None:
+    shop, outbox = Shop(), Outbox(Metrics(), limit=2)
+    await asyncio.gather(*(outbox.put(shop.write(number)) for number in range(8)))
+    assert (shop.kept, outbox.dropped, outbox.waiting) == ([0, 6, 7], 5, 0)
