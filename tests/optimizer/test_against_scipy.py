@@ -129,7 +129,7 @@ def store_by_hand(
         bus[t][discharge[t]] = 1.0
         bus[t][charge[t]] = -1.0
         p.row({charge[t]: 1.0, on[t]: -most_in[t]}, -np.inf, 0.0)
-        p.row({charge[t]: 1.0, on[t]: -min(least, most_in[t]) * there[t]}, 0.0, np.inf)
+        p.row({charge[t]: 1.0, on[t]: -least * there[t]}, 0.0, np.inf)  # a full interval at the least power
         p.row({discharge[t]: 1.0, on[t]: most_out[t]}, -np.inf, most_out[t])
         keep = (1.0 - loss) ** hours[t]
         terms = {
