@@ -123,10 +123,10 @@ async def run_cycle(
     watch.lap("plan")
     setpoints = tuple(
         setpoint
-        for site, plan, expected, state in zip(sites, plans, outlook.sites, states, strict=True)
+        for site, plan, state in zip(sites, plans, states, strict=True)
         for setpoint in derive_setpoints(
             site,
-            course_of_plan(site, expected, plan, at) if state.steerable and site.id not in paused else None,
+            course_of_plan(site, plan, at) if state.steerable and site.id not in paused else None,
             plan=plan,
             at=at,
             valid_until=at + ports.valid_for,
@@ -137,6 +137,9 @@ async def run_cycle(
         ports.devices, {site.id: site for site in sites}, setpoints, journal=ports.journal
     )
     watch.lap("setpoint")
+    for site, plan in zip(sites, plans, strict=True):
+        held_back = site.id not in paused and any(plan.holds_back(pv.name, at) for pv in site.pvs)
+        ports.meters[site.id].curtailed = held_back
     accounts = review(sites, measured, before, prices=ports.foresight.prices)
     edges = edges_between(before, plans, troubles_by_site(previous), snapshot)
 

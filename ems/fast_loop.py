@@ -159,7 +159,7 @@ class FastLoop:
 
     def _course(self, course: _Course, state: SiteState, at: datetime) -> Course | None:
         """Return what the site is to do now: re-solved with the meter where that is known, else as planned."""
-        planned = course_of_plan(course.site, course.expected, course.plan, at)
+        planned = course_of_plan(course.site, course.plan, at)
         if planned is None or not state.steerable:
             return None
         if course.warm is None or state.powers.load_kw is None:

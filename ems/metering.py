@@ -138,9 +138,14 @@ class SiteMeter:
         )
 
     def _is_counted(self, channel: str) -> bool:
-        """Tell whether some device of the site should count this channel."""
-        roles = _COUNTED[channel][0] if channel in _COUNTED else ()
-        return any(device.role in roles for device in self.site.devices.values())
+        """Tell whether the site has something whose devices should count this channel."""
+        absent = {
+            "pv": not self.site.pvs,
+            "charged": not self.site.batteries,
+            "discharged": not self.site.batteries,
+            "vehicle": not self.site.vehicles,
+        }
+        return channel in _COUNTED and not absent.get(channel, False)
 
     def counters(self, reading: SiteReading) -> dict[str, float]:
         """Return the energy counters of a reading that can be used, by `device.quantity` [kWh]."""

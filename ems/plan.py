@@ -168,7 +168,7 @@ def rule_plan(
     stored_kwh: Mapping[str, float],
     cause: str,
 ) -> Plan:
-    """Plan by rule: store every surplus, serve every deficit, charge a vehicle at once.
+    """Plan by rule: store every surplus, serve every deficit; vehicles are their chargers' affair and not in its powers.
 
     This is also what an inverter does in its own mode, so a site on this rung is given back to its devices. A battery
     whose state is unknown is left out: it neither helps nor hurts the plan.

@@ -43,6 +43,8 @@ def solve_in_process(problems: Sequence[DispatchProblem]) -> Sequence[DispatchSo
 
 UNLIMITED_VEHICLE_KWH = 200.0
 """Assumed room in a vehicle whose battery is unknown [kWh]; the wish, not this, ends a session."""
+SOLVE_WITHIN_S = 2.0
+"""Time box of one site's solve [s]; linear sites need milliseconds, the box is for vehicles with a least power."""
 EMPTY_FRAC = 0.02
 """A battery this near to its reserve is empty to the people who live with it."""
 SAME_KW = 1e-6
@@ -132,12 +134,17 @@ def to_problem(
     assets += [
         session
         for vehicle in site.vehicles
-        if (session := _session(vehicle, state.vehicles.get(vehicle.name), outlook)) is not None
+        if site.consents.control_vehicle
+        and (session := _session(vehicle, state.vehicles.get(vehicle.name), outlook)) is not None
     ]
+    load_kw = _now_first(expected.load.mean_kw, state.powers.load_kw)
+    if not site.consents.control_vehicle:
+        for vehicle in site.vehicles:
+            load_kw = load_kw + _charging_at_will(vehicle, state, hours)
     return DispatchProblem(
         site_id=site.id,
         hours=hours,
-        load_kw=_now_first(expected.load.mean_kw, state.powers.load_kw),
+        load_kw=load_kw,
         prices=Prices(
             import_per_kwh=expected.buy_per_kwh,
             export_per_kwh=expected.sell_per_kwh,
@@ -145,6 +152,7 @@ def to_problem(
         ),
         grid=_grid(site),
         assets=tuple(assets),
+        time_limit_s=SOLVE_WITHIN_S,
     )
 
 
@@ -398,6 +406,17 @@ def _session(vehicle: VehicleAsset, state: VehicleState | None, outlook: Outlook
         min_charge_kw=vehicle.charge_min_kw,
         charge_efficiency_frac=vehicle.charge_eff_frac,
     )
+
+
+def _charging_at_will(vehicle: VehicleAsset, state: SiteState, hours: FloatArray) -> FloatArray:
+    """Return what a vehicle nobody may steer will draw [kW]: its present power until the session's wish is there."""
+    session = state.vehicles.get(vehicle.name)
+    drawn_kw = state.powers.vehicle_kw.get(vehicle.name) or 0.0
+    if session is None or not session.plugged_in or drawn_kw <= 0.0:
+        return np.zeros(len(hours))
+    left_kwh = max(0.0, session.wished_kwh - (session.session_kwh or 0.0))
+    before_kwh = np.concatenate([[0.0], np.cumsum(hours * drawn_kw)[:-1]])
+    return np.clip((left_kwh - before_kwh) / hours, 0.0, drawn_kw)
 
 
 def _reasons(

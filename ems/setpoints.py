@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from ems.outlook import SiteOutlook
 from ems.plan import Plan, PlanSource, Reason
 from ems.site import BatteryAsset, PvAsset, Site, VehicleAsset
 
@@ -98,7 +97,7 @@ class Course:
     """Power per vehicle [kW]."""
 
 
-def course_of_plan(site: Site, outlook: SiteOutlook, plan: Plan, at: datetime) -> Course | None:
+def course_of_plan(site: Site, plan: Plan, at: datetime) -> Course | None:
     """Return what the plan says for `at`; None where it leaves the site to its devices."""
     index = plan.index_at(at)
     if plan.source is PlanSource.RULE or index is None or not plan.usable_at(at):

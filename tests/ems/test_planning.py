@@ -101,7 +101,7 @@ def test_what_is_not_measured_is_taken_from_the_forecast() -> None:
 def test_a_cloud_is_no_reason_to_cap_the_sun() -> None:
     expected = site_outlook(load_kw=1.0, pv_kw=3.0)
     plan = plan_of(home(), state(load_kw=1.0, pv_kw=1.0), expected)
-    course = course_of_plan(home(), expected, plan, AT)
+    course = course_of_plan(home(), plan, AT)
     assert course is not None
     assert course.generation_limit_kw == {"roof": None}
 
@@ -112,12 +112,12 @@ def test_a_cap_is_kept_while_the_sun_would_exceed_the_export_limit() -> None:
     expected = site_outlook(load_kw=0.0, pv_kw=4.0)
     full = {"store": 10.0}
     first = plan_of(site, state(load_kw=0.0, pv_kw=4.0, stored_kwh=full), expected)
-    capped = course_of_plan(site, expected, first, AT)
+    capped = course_of_plan(site, first, AT)
     assert capped is not None
     assert capped.generation_limit_kw["roof"] == pytest.approx(1.0)
     behind_its_cap = state(at=AT + STEP, load_kw=0.0, pv_kw=1.0 / 0.97, stored_kwh=full)
     second = plan_of(site, behind_its_cap, expected, previous=first, at=AT + STEP)
-    still = course_of_plan(site, expected, second, AT + STEP)
+    still = course_of_plan(site, second, AT + STEP)
     assert still is not None
     assert still.generation_limit_kw["roof"] == pytest.approx(1.0)
 

@@ -188,28 +188,28 @@ class TestCourse:
         ],
     )
     def test_storage(self, minutes: int, battery_kw: float | None) -> None:
-        course = course_of_plan(home(), EXPECTED, plan(), AT + timedelta(minutes=minutes))
+        course = course_of_plan(home(), plan(), AT + timedelta(minutes=minutes))
         assert (None if course is None else course.battery_kw["store"]) == battery_kw
 
     def test_the_rule_leaves_a_site_to_its_devices(self) -> None:
-        assert course_of_plan(home(), EXPECTED, RULE, AT) is None
+        assert course_of_plan(home(), RULE, AT) is None
 
     def test_solar_that_is_used_as_far_as_it_was_counted_on_is_not_capped(self) -> None:
         """The forecast said 3 kW, the meter says 1 kW, the plan was made for the meter: nothing is held back."""
         now = plan(pv_kw={"roof": np.full(8, 1.0)}, pv_available_kw={"roof": np.full(8, 1.0)})
-        course = course_of_plan(home(), EXPECTED, now, AT)
+        course = course_of_plan(home(), now, AT)
         assert course is not None
         assert course.generation_limit_kw == {"roof": None}
 
     def test_solar_that_is_held_back_is_capped_at_the_output_of_its_inverter(self) -> None:
         held = plan(pv_kw={"roof": np.full(8, 2.0)}, pv_available_kw={"roof": np.full(8, 3.0)})
-        course = course_of_plan(home(), EXPECTED, held, AT)
+        course = course_of_plan(home(), held, AT)
         assert course is not None
         assert course.generation_limit_kw == {"roof": 1.94}
 
     def test_rounding_is_no_decision(self) -> None:
         rounded = plan(pv_kw={"roof": np.full(8, 2.999)}, pv_available_kw={"roof": np.full(8, 3.0)})
-        course = course_of_plan(home(), EXPECTED, rounded, AT)
+        course = course_of_plan(home(), rounded, AT)
         assert course is not None
         assert course.generation_limit_kw == {"roof": None}
 
@@ -220,7 +220,7 @@ class TestCourse:
             pv_kw={"roof": np.full(8, 2.0)},
             pv_available_kw={"roof": np.full(8, 2.0)},
         )
-        course = course_of_plan(home(), site_outlook(pv_kw=3.0), earlier, AT + STEP)
+        course = course_of_plan(home(), earlier, AT + STEP)
         assert course is not None
         assert course.generation_limit_kw == {"roof": None}
 
