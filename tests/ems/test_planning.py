@@ -23,7 +23,19 @@ from ems.setpoints import course_of_plan
 from ems.site import Connection, Consents, Role, Site
 from ems.state import SiteState, VehicleState
 from optimizer import Audit, DispatchProblem, DispatchSolution, Finding, Pv, Vehicle, solve
-from tests.ems.made import AT, ROOF, STEP, STORE, device, home, home_with_car, outlook, site_outlook, state
+from tests.ems.made import (
+    ALL_ALLOWED,
+    AT,
+    ROOF,
+    STEP,
+    STORE,
+    device,
+    home,
+    home_with_car,
+    outlook,
+    site_outlook,
+    state,
+)
 
 VALID_FOR = timedelta(minutes=30)
 CHEAP_THEN_DEAR = [50.0] * 4 + [300.0] * 4
@@ -237,6 +249,18 @@ class TestVehicle:
     def test_no_vehicle_no_session(self, plugged_in: bool | None) -> None:
         assert self.vehicles(self.session(plugged_in=plugged_in)) == ()
         assert self.vehicles(None) == ()
+
+    def test_one_that_takes_nothing_is_not_planned_for(self) -> None:
+        assert self.vehicles(self.session(takes_nothing=True)) == ()
+
+    def test_without_consent_it_is_load_until_its_wish_is_there(self) -> None:
+        """8 kWh are still wished; at 6 kW that is five intervals and a third."""
+        site = home_with_car(consents=replace(ALL_ALLOWED, control_vehicle=False))
+        now = state(vehicles={"car": self.session()}, load_kw=None)
+        now = replace(now, powers=replace(now.powers, vehicle_kw={"car": 6.0}))
+        problem, _ = problem_of(site, now, site_outlook(load_kw=1.0))
+        assert problem.of(Vehicle) == ()
+        np.testing.assert_allclose(problem.load_kw, [7.0] * 5 + [3.0] + [1.0] * (len(problem.load_kw) - 6))
 
     def test_one_that_should_have_left_is_served_at_once(self) -> None:
         (vehicle,) = self.vehicles(self.session(ready_at=AT - timedelta(hours=3)))

@@ -206,6 +206,28 @@ class TestSession:
         assert (silent.plugged_in, silent.arrived_at) == (None, AT)
         assert (back.plugged_in, back.arrived_at, back.ready_at) == (True, AT, came.ready_at)
 
+    @pytest.mark.parametrize(
+        ("allowed_kw", "drawn_kw", "takes_nothing"),
+        [
+            pytest.param(7.4, 0.0, True, id="may charge, draws nothing"),
+            pytest.param(7.4, 5.0, False, id="charges"),
+            pytest.param(0.0, 0.0, False, id="paused by us: nobody knows"),
+            pytest.param(None, 0.0, False, id="the charger does not say what it allows"),
+        ],
+    )
+    def test_a_vehicle_that_may_charge_and_does_not_is_full(
+        self, allowed_kw: float | None, drawn_kw: float, takes_nothing: bool
+    ) -> None:
+        values = {**WITH_CAR, "charger.plugged_in": 1.0, "charger.session_kwh": 3.0}
+        came = estimate_state(home_with_car(), reading(values), NOTHING, at=AT)
+        values |= {
+            "charger.vehicle_net_consumption_kw": drawn_kw,
+            "charger.vehicle_charge_limit_kw": allowed_kw,
+        }
+        later = estimate_state(home_with_car(), reading(values), carry(came), at=AT + timedelta(minutes=15))
+        assert came.vehicles["car"].takes_nothing is False
+        assert later.vehicles["car"].takes_nothing is takes_nothing
+
     def test_a_charger_that_never_answered_has_no_session(self) -> None:
         (never,) = self.follow(None)
         assert (never.plugged_in, never.arrived_at, never.ready_at) == (None, None, None)
