@@ -105,16 +105,14 @@ async def run_cycle(
     """
     watch = StageWatch()
     ids = tuple(site.id for site in sites)
-    before = plans_by_site(previous, ids)
+    before = plans_by_site(previous, sites)
 
     snapshot = await take_snapshot(ports.devices, ids, at=at)
     watch.lap("reading")
     states = estimate_states(sites, snapshot, carried_states(previous))
-    measured = tuple(
-        interval
-        for site, reading, state in zip(sites, snapshot.sites, states, strict=True)
-        for interval in ports.meters[site.id].close(reading, at=at, stored_kwh=stored_total_kwh(site, state))
-    )
+    for site, reading, state in zip(sites, snapshot.sites, states, strict=True):
+        ports.meters[site.id].close(reading, at=at, stored_kwh=stored_total_kwh(site, state))
+    measured = tuple(interval for site in sites for interval in ports.meters[site.id].unsettled)
     outlook = await asyncio.to_thread(ports.foresight.foresee, measured, at=at)
     watch.lap("outlook")
     plans = await asyncio.to_thread(
@@ -142,6 +140,8 @@ async def run_cycle(
         ports.meters[site.id].curtailed = held_back
     accounts = review(sites, measured, before, prices=ports.foresight.prices)
     edges = edges_between(before, plans, troubles_by_site(previous), snapshot)
+    for meter in ports.meters.values():
+        meter.settle()
 
     return CycleRecord(
         at=at,
@@ -175,10 +175,13 @@ def replay(record: CycleRecord, *, solve: Solve) -> tuple[Plan, ...]:
     )
 
 
-def plans_by_site(record: CycleRecord | None, ids: tuple[str, ...]) -> tuple[Plan | None, ...]:
-    """Return the plans a record left, in the order of `ids`."""
-    left = {} if record is None else {plan.site_id: plan for plan in record.plans}
-    return tuple(left.get(site_id) for site_id in ids)
+def plans_by_site(record: CycleRecord | None, sites: tuple[Site, ...]) -> tuple[Plan | None, ...]:
+    """Return the plans a record left, in the order of `sites`; none for a site that was configured otherwise then."""
+    if record is None:
+        return (None,) * len(sites)
+    configured = {site.id: site for site in record.sites}
+    left = {plan.site_id: plan for plan in record.plans}
+    return tuple(left.get(site.id) if configured.get(site.id) == site else None for site in sites)
 
 
 def troubles_by_site(record: CycleRecord | None) -> dict[str, Mapping[str, str]]:

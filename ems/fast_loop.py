@@ -19,7 +19,7 @@ from ems.plan import Plan
 from ems.planning import to_problem
 from ems.publishing import Delivery, DeliveryOutcome, publish
 from ems.readings import Quality, SiteReading, Snapshot, take_snapshot
-from ems.setpoints import Course, Setpoint, SetpointSource, course_of_plan, derive_setpoints
+from ems.setpoints import Course, Quantity, Setpoint, SetpointSource, course_of_plan, derive_setpoints
 from ems.site import Site
 from ems.state import CarriedState, SiteState, carry, estimate_state
 from optimizer import FirstInterval, InvalidProblem, Outcome, WarmDispatch
@@ -80,11 +80,17 @@ class FastLoop:
         self._metrics = metrics
         self._valid_for = valid_for
         self._courses: dict[str, _Course] = {}
+        self._failing: dict[str, str] = {}
         self.acting = asyncio.Lock()
         """Held by whoever writes setpoints: the cycle and the loop never write at once."""
+        self.trouble: str | None = None
+        """Why the latest pass left a site to its devices by mistake of ours; None when it did not."""
+        self._followed_at: datetime | None = None
 
     def follow(self, record: CycleRecord) -> None:
-        """Take over the plans of a cycle."""
+        """Take over the plans of a cycle; a site that was configured otherwise then waits for its next plan."""
+        configured = {site.id: site for site in record.sites}
+        self._followed_at = record.at
         states = {state.site_id: state for state in record.states}
         expected = {site.site_id: site for site in record.outlook.sites}
         asked: dict[str, dict[str, Setpoint]] = {}
@@ -93,7 +99,9 @@ class FastLoop:
             if setpoint.id in in_force:
                 asked.setdefault(setpoint.site_id, {})[_key(setpoint)] = setpoint
         for plan in record.plans:
-            site, state = self._sites[plan.site_id], states[plan.site_id]
+            site, state = self._sites.get(plan.site_id), states[plan.site_id]
+            if site is None or site != configured[plan.site_id]:
+                continue
             self._courses[site.id] = _Course(
                 site=site,
                 plan=plan,
@@ -109,15 +117,42 @@ class FastLoop:
         watch = StageWatch()
         snapshot = await take_snapshot(self._ports.devices, tuple(self._sites), at=at)
         async with self.acting:
+            if self._followed_at is not None and at < self._followed_at:
+                # a cycle came in between: what was read is older than the plan that is in force now
+                return Pass(snapshot=snapshot, setpoints=(), deliveries=())
             setpoints: list[Setpoint] = []
+            self.trouble = None
             for reading in snapshot.sites:
-                setpoints += self._decide(reading, at=at, paused=reading.site_id in paused)
+                setpoints += self._decide_or_let_go(reading, at=at, paused=reading.site_id in paused)
             deliveries = await publish(
                 self._ports.devices, self._sites, setpoints, journal=self._ports.journal
             )
             self._remember(setpoints, deliveries)
         self._metrics.fast_loop_seconds.observe(watch.total_ms / 1e3)
         return Pass(snapshot=snapshot, setpoints=tuple(setpoints), deliveries=deliveries)
+
+    def _decide_or_let_go(self, reading: SiteReading, *, at: datetime, paused: bool) -> list[Setpoint]:
+        """Decide for one site; a mistake of ours there gives it back to its devices and ends nobody else's pass."""
+        try:
+            return self._decide(reading, at=at, paused=paused)
+        except Exception as error:
+            site = self._sites[reading.site_id]
+            if self._failing.get(site.id) is None:
+                log.exception("fast_loop.site_failed site=%s", site.id)
+            self._failing[site.id] = self.trouble = f"{site.id}: {type(error).__name__}: {error}"
+            course = self._courses.pop(site.id, None)
+            if course is None:
+                return []
+            return list(
+                derive_setpoints(
+                    site,
+                    None,
+                    plan=None,
+                    at=at,
+                    valid_until=at + self._valid_for,
+                    source=SetpointSource.FAST_LOOP,
+                )
+            )
 
     def _decide(self, reading: SiteReading, *, at: datetime, paused: bool) -> list[Setpoint]:
         """Return the setpoints of one site that must be written now."""
@@ -169,13 +204,15 @@ class FastLoop:
             pv_available_kw=_available_kw(course, state, planned, at),
             stored_kwh=dict(state.stored_kwh),
         )
-        return planned if first.outcome not in USABLE else _merged(planned, first)
+        return planned if first.outcome not in USABLE else _merged(course.site, planned, first)
 
     def _remember(self, setpoints: Sequence[Setpoint], deliveries: Sequence[Delivery]) -> None:
         outcomes = {delivery.setpoint_id: delivery for delivery in deliveries}
         for setpoint in setpoints:
             delivery = outcomes[setpoint.id]
-            course = self._courses[setpoint.site_id]
+            course = self._courses.get(setpoint.site_id)
+            if course is None:
+                continue
             self._metrics.setpoints.labels(outcome=delivery.outcome).inc()
             if delivery.outcome in IN_FORCE:
                 _replace(course.asked, setpoint)
@@ -203,7 +240,9 @@ def _available_kw(course: _Course, state: SiteState, planned: Course, at: dateti
     for pv in course.site.pvs:
         delivered_kw = state.powers.pv_kw[pv.name]
         expected_kw = float(course.expected.pv[pv.name].mean_kw[min(index, len(course.plan.starts_s) - 1)])
-        held_back = planned.generation_limit_kw.get(pv.name) is not None
+        asked = course.asked.get(f"{pv.name}.{Quantity.GENERATION_LIMIT}")
+        capped = asked is not None and asked.value_kw is not None
+        held_back = capped or planned.generation_limit_kw.get(pv.name) is not None
         if delivered_kw is None:
             available[pv.name] = expected_kw
         else:
@@ -211,12 +250,19 @@ def _available_kw(course: _Course, state: SiteState, planned: Course, at: dateti
     return available
 
 
-def _merged(planned: Course, first: FirstInterval) -> Course:
-    """Take storage and vehicles from the fresh decision; caps on solar stay as planned."""
+def _merged(site: Site, planned: Course, first: FirstInterval) -> Course:
+    """Take powers from the fresh decision. A cap on solar power follows it down at once; it is lifted by plans only."""
     fresh = first.net_consumption_kw
+    caps: dict[str, float | None] = {}
+    for pv in site.pvs:
+        cap_kw = planned.generation_limit_kw.get(pv.name)
+        if first.curtailed_kw.get(pv.name, 0.0) > DEAD_BAND_KW:
+            now_kw = max(0.0, -fresh.get(pv.device, fresh.get(pv.name, 0.0)))
+            cap_kw = now_kw if cap_kw is None else min(cap_kw, now_kw)
+        caps[pv.name] = cap_kw
     return Course(
         battery_kw={name: fresh.get(name, kw) for name, kw in planned.battery_kw.items()},
-        generation_limit_kw=planned.generation_limit_kw,
+        generation_limit_kw=caps,
         vehicle_kw={name: fresh.get(name, kw) for name, kw in planned.vehicle_kw.items()},
     )
 

@@ -1,5 +1,6 @@
 """Forecast: the seam to the forecasters. Recent past and state to an outlook for the batch."""
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -9,12 +10,15 @@ import numpy as np
 
 from ems.clock import grid_epochs
 from ems.codec import FloatArray, IntArray
+from ems.errors import DataError
 from ems.history import RecentPast
 from ems.outlook import Band, Outlook, SiteOutlook
 from ems.site import Site
 from ems.state import MeasuredInterval
 from ems.tariffs import PriceSeries, Rate, price_curve
 from forecasting import Forecast, Forecaster, History, LoadForecaster, SiteContext, SolarForecaster
+
+log = logging.getLogger("ems.foresight")
 
 PriceFiles = Callable[[Site], Mapping[str, PriceSeries]]
 """Reads the published prices of a site whose tariff names a file; by file name."""
@@ -72,7 +76,13 @@ class Foresight:
         starts_s = grid_epochs(at, self.horizon, self.step_s)
         expected = []
         for site, (load, pv) in zip(self.sites, self.expect(measured, at=at), strict=True):
-            buy_per_kwh, sell_per_kwh, assumed = self.prices(site, starts_s)
+            try:
+                buy_per_kwh, sell_per_kwh, assumed = self.prices(site, starts_s)
+            except (ValueError, DataError) as error:
+                # unknown prices cost this site its plan, by name, and no other site anything
+                log.warning("prices.unknown site=%s cause=%s", site.id, error)
+                buy_per_kwh = sell_per_kwh = np.full(self.horizon, np.nan)
+                assumed = self.horizon
             expected.append(
                 SiteOutlook(
                     site_id=site.id,

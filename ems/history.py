@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ems.codec import FloatArray
 from ems.readings import Quality
@@ -61,8 +62,19 @@ class RecentPast:
             self.trust[row, column] = TRUST[measured.quality]
             self.curtailed[row, column] = measured.curtailed
 
-    def overlay(self, start_at: datetime, load_kw: FloatArray, pv_kw: FloatArray) -> None:
-        """Lay columns from `start_at` over what is there, shape (S, K); NaN leaves what was there."""
+    def overlay(
+        self,
+        start_at: datetime,
+        load_kw: FloatArray,
+        pv_kw: FloatArray,
+        *,
+        trust: FloatArray | None = None,
+        curtailed: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Lay columns from `start_at` over what is there, shape (S, K); NaN leaves what was there.
+
+        `trust` is 1 and nothing is `curtailed` unless given, in the same shape.
+        """
         end_s = int(start_at.timestamp()) + load_kw.shape[1] * self.step_s
         self._slide(end_s)
         stop = self.count - (self.end_s - end_s) // self.step_s
@@ -74,7 +86,12 @@ class RecentPast:
             here = columns[:, first:stop]
             here[:] = np.where(np.isfinite(new), new, here)
         laid = np.isfinite(load_kw) | np.isfinite(pv_kw)
-        self.trust[:, first:stop][laid[:, laid.shape[1] - (stop - first) :]] = 1.0
+        known = laid[:, laid.shape[1] - (stop - first) :]
+        width = stop - first
+        new_trust = np.ones(laid.shape) if trust is None else trust
+        new_curtailed = np.zeros(laid.shape, dtype=bool) if curtailed is None else curtailed
+        self.trust[:, first:stop][known] = new_trust[:, new_trust.shape[1] - width :][known]
+        self.curtailed[:, first:stop][known] = new_curtailed[:, new_curtailed.shape[1] - width :][known]
 
     def slide_to(self, end_at: datetime) -> None:
         """Move the window to end at `end_at` at least; what is not known stays missing."""

@@ -69,6 +69,8 @@ class SiteMeter:
     curtailed: bool = False
     """Whether solar power was held back since the boundary."""
     _channels: dict[str, _Channel] = field(default_factory=dict)
+    unsettled: tuple[MeasuredInterval, ...] = ()
+    """Closed intervals that are in no record yet: kept, should a cycle fail after it closed them."""
 
     def note(self, at: datetime, powers: SitePowers) -> None:
         """Add one set of simultaneous powers."""
@@ -118,7 +120,7 @@ class SiteMeter:
             energy["load"] = self._balance(energy)
             filled = True
         curtailed, self.curtailed = self.curtailed, False
-        return tuple(
+        closed = tuple(
             MeasuredInterval(
                 site_id=self.site.id,
                 start_at=at - timedelta(seconds=self.step_s * (count - index)),
@@ -136,6 +138,18 @@ class SiteMeter:
             )
             for index in range(count)
         )
+        self.unsettled += closed
+        return closed
+
+    def forget(self) -> None:
+        """Begin anew, as at a first start: the clock had been wrong, so nothing here can be laid to an interval."""
+        self.marks = None
+        self._channels.clear()
+        self.unsettled = ()
+
+    def settle(self) -> None:
+        """Forget the unsettled intervals: they are in a record now."""
+        self.unsettled = ()
 
     def _is_counted(self, channel: str) -> bool:
         """Tell whether the site has something whose devices should count this channel."""

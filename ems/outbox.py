@@ -68,9 +68,14 @@ class Outbox:
                     self._waiting.appendleft(write)
                     self._note(str(error))
                     return False
-                except BaseException:
+                except asyncio.CancelledError:
                     self._waiting.appendleft(write)
                     raise
+                except Exception:
+                    # a write that can never succeed must not hold back all others, nor the control that waits for them
+                    log.exception("store.dropped a write that cannot be carried out")
+                    self.dropped += 1
+                    continue
                 self._note(None)
             self._metrics.store_queue.set(len(self._waiting))
             return True

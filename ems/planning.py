@@ -1,5 +1,6 @@
 """Plan: the seam to the optimiser. Outlook and state to a problem, a solution back to a plan."""
 
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,8 @@ from optimizer import (
     solve_many,
 )
 from optimizer import Reason as SolverReason
+
+log = logging.getLogger("ems.planning")
 
 Solve = Callable[[Sequence[DispatchProblem]], Sequence[DispatchSolution]]
 """Solves a batch in order; the composition root decides where it runs."""
@@ -83,7 +86,12 @@ def make_plans(
             )
         except InvalidProblem as error:
             causes[index] = str(error)
-    solutions = dict(zip(problems, solve(list(problems.values())), strict=True))
+    try:
+        solutions = dict(zip(problems, solve(list(problems.values())), strict=True))
+    except Exception as error:
+        log.exception("planning.solver_failed sites=%d", len(problems))
+        solutions = {}
+        causes |= dict.fromkeys(problems, f"solver failed: {type(error).__name__}: {error}")
     plans = []
     for index, site in enumerate(sites):
         solution = solutions.get(index)

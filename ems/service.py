@@ -1,6 +1,7 @@
 """The service: schedule, supervise, stop. One process, one event loop, one batch of sites."""
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -43,6 +44,8 @@ GRACE = timedelta(minutes=1)
 """Setpoints outlive what they are for by this much site time at least; a restart fits in."""
 KEEP_READINGS_EVERY = timedelta(minutes=1)
 """Readings of the fast loop are kept once in this much site time."""
+STOP_WITHIN_S = 10.0
+"""Longest wait for a running pass when the service stops [s]."""
 PRUNE_EVERY = timedelta(hours=6)
 
 
@@ -91,7 +94,9 @@ class Service:
         self._pruned_at: datetime | None = None
         self._paused: frozenset[str] = frozenset()
         self._loop_task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
         self._refit: asyncio.Future[None] | None = None
+        self._refit_trouble: str | None = None
         self._pruning: asyncio.Future[None] | None = None
         before = self.latest
         self._ports = Ports(
@@ -121,9 +126,7 @@ class Service:
 
     async def start(self) -> None:
         """Begin: follow the plans left by the process before, catch up, then keep the schedule."""
-        if self.latest is not None and {plan.site_id for plan in self.latest.plans} == {
-            s.id for s in self.sites
-        }:
+        if self.latest is not None:
             self._fast_loop.follow(self.latest)
         await self._settle_unanswered()
         self._scheduler.add_listener(self._note_overlap, EVENT_JOB_MAX_INSTANCES)
@@ -138,13 +141,16 @@ class Service:
 
     async def stop(self) -> None:
         """End: no new cycle, devices back to their own mode, everything that waits written."""
-        if self._scheduler.running:
-            self._scheduler.shutdown(wait=False)
+        self._stopping.set()
         if self._loop_task is not None:
+            # the running pass is let finish: what it began to write gets its outcome
+            await asyncio.wait([self._loop_task], timeout=STOP_WITHIN_S)
             self._loop_task.cancel()
-            await asyncio.gather(self._loop_task, return_exceptions=True)
         async with self._fast_loop.acting:
+            if self._scheduler.running:
+                self._scheduler.shutdown(wait=False)
             await self._release()
+        await self._settle_unanswered()
         if self._pruning is not None:
             await self._pruning
         if not await self.outbox.flush():
@@ -162,14 +168,29 @@ class Service:
             found.append(f"the latest cycle is from {self.latest.at.isoformat()}")
         if self.cycle_trouble:
             found.append(f"the latest cycle failed: {self.cycle_trouble}")
+        if self._fast_loop.trouble:
+            found.append(f"the fast loop left a site to its devices: {self._fast_loop.trouble}")
+        if self._refit_trouble:
+            found.append(f"forecast models could not be fitted anew: {self._refit_trouble}")
+        if self.outbox.dropped:
+            found.append(f"{self.outbox.dropped} writes to the store were given up")
         if self.outbox.trouble:
             found.append(f"the store refuses: {self.outbox.trouble} ({self.outbox.waiting} writes wait)")
         return tuple(found)
 
     async def _cycle(self) -> None:
         """Run one cycle for the boundary just reached; an error ends this cycle, never the schedule."""
+        if self._stopping.is_set():
+            return
         at = self._trigger.boundary()
         before = self.latest
+        if before is not None and before.at > at + self.settings.interval:
+            log.error(
+                "clock.was_ahead latest=%s now=%s: beginning anew", before.at.isoformat(), at.isoformat()
+            )
+            before = self.latest = self._kept_at = self._pruned_at = None
+            for meter in self._ports.meters.values():
+                meter.forget()
         if before is not None and before.at >= at:
             return
         overlapped, self._overlapped = self._overlapped, 0
@@ -209,7 +230,17 @@ class Service:
         self.outbox.post(partial(self._save, record))
         self._prune(at)
         if self._ports.foresight.refit_due(at) and (self._refit is None or self._refit.done()):
-            self._refit = asyncio.ensure_future(asyncio.to_thread(self._ports.foresight.refit, at))
+            self._refit = asyncio.ensure_future(self._fit_anew(at))
+
+    async def _fit_anew(self, at: datetime) -> None:
+        try:
+            await asyncio.to_thread(self._ports.foresight.refit, at)
+        except Exception as error:
+            if self._refit_trouble is None:
+                log.exception("foresight.refit_failed the models of yesterday stay in use")
+            self._refit_trouble = f"{type(error).__name__}: {error}"
+        else:
+            self._refit_trouble = None
 
     def _save(self, record: CycleRecord) -> None:
         self.store.save_cycle(record)
@@ -243,7 +274,7 @@ class Service:
         """Run the fast loop until cancelled; a failing pass is logged once and the next one tried."""
         failing = False
         loop = asyncio.get_running_loop()
-        while True:
+        while not self._stopping.is_set():
             began = loop.time()
             at = self.clock.now()
             try:
@@ -254,7 +285,9 @@ class Service:
                 if not failing:
                     log.exception("fast_loop.failed")
                 failing = True
-            await asyncio.sleep(max(0.0, self.settings.fast_loop_s - (loop.time() - began)))
+            pause_s = max(0.0, self.settings.fast_loop_s - (loop.time() - began))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), timeout=pause_s)
 
     def _keep(self, done: Pass, at: datetime) -> None:
         """Keep what one pass did: every setpoint, and readings once in a while."""
@@ -280,6 +313,8 @@ class Service:
         """Say of setpoints journalled by a process that then died what is known of them: that nobody knows."""
         now = self.clock.now()
         since = now - 2 * self._ports.valid_for
+        if self.latest is not None:
+            since = min(since, self.latest.at - self._ports.valid_for)
 
         def unanswered() -> list[Setpoint]:
             return [

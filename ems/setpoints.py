@@ -162,12 +162,12 @@ def derive_setpoints(
                 None if course is None else course.generation_limit_kw.get(pv.name),
             )
         )
+    # people who take over get the charger's full power; a service that does not know keeps to the least there is
+    let_go = source in (SetpointSource.OVERRIDE, SetpointSource.SAFETY)
     for vehicle in site.vehicles:
-        kw = (
-            vehicle.charge_limit_kw
-            if course is None
-            else course.vehicle_kw.get(vehicle.name, vehicle.charge_limit_kw)
-        )
+        kw = vehicle.charge_limit_kw if let_go else vehicle.charge_min_kw
+        if course is not None:
+            kw = course.vehicle_kw.get(vehicle.name, kw)
         on = kw >= 0.5 * vehicle.charge_min_kw
         asked.append(
             (

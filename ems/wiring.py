@@ -146,7 +146,13 @@ def learn_from_store(foresight: Foresight, store: Store, *, now: datetime) -> No
     start_at = end_at - timedelta(days=DAYS)
     history = store.load_pv_history([site.id for site in foresight.sites], start_at, end_at, step_s)
     if np.isfinite(history.load_kw).any():
-        foresight.past.overlay(history.start_at, history.load_kw, history.pv_kw)
+        foresight.past.overlay(
+            history.start_at,
+            history.load_kw,
+            history.pv_kw,
+            trust=np.select([history.quality >= 3, history.quality == 2], [1.0, 0.5], 0.0),
+            curtailed=history.curtailed > 0,
+        )
 
 
 def learn_from_recording(foresight: Foresight, path: Path, *, now: datetime) -> None:

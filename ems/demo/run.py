@@ -28,6 +28,8 @@ from ems.store import Store
 HEAD_START_S = 8.0
 """Wall time between starting the field and the replay's first instant, for imports and sockets [s]."""
 START_TIMEOUT_S = 90.0
+OWN_FILES = ("ems.sqlite", "endpoints.", "truth.", "street.yaml", "history.csv", "service.log", "field.log")
+"""How the names of the demo's own files begin."""
 Found = TypeVar("Found")
 
 
@@ -70,9 +72,7 @@ class Demo:
     def running(self, tell: Callable[[str], None]) -> Iterator["Demo"]:
         """Bring everything up, and everything down at the end."""
         _refuse_busy_port(self.port)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for old in self.folder.iterdir():
-            old.unlink()
+        self._clear_folder()
         try:
             tell(f"starting {len(self.homes)} homes on Modbus TCP ...")
             self._field = self._spawn(
@@ -96,6 +96,18 @@ class Demo:
             yield self
         finally:
             self.stop()
+
+    def _clear_folder(self) -> None:
+        """Remove what an earlier demo left; refuses a folder that holds anything else."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        found = {path.name for path in self.folder.iterdir()}
+        foreign = sorted(name for name in found if not name.startswith(OWN_FILES))
+        if foreign:
+            raise DemoError(
+                f"--folder {self.folder} holds {foreign[0]!r}, which is no file of the demo; choose another"
+            )
+        for name in found:
+            (self.folder / name).unlink()
 
     def stop(self) -> None:
         """End the service first, so that it gives the devices back, then the field."""

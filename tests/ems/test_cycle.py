@@ -1,5 +1,6 @@
 """The cycle on simulated devices over real sockets: forward, recorded, replayable, honest about trouble."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from ems.codec import from_json, to_json
-from ems.cycle import CycleRecord, replay, run_cycle
+from ems.cycle import CycleRecord, plans_by_site, replay, run_cycle
 from ems.plan import PlanSource
 from ems.planning import plans_differ, solve_in_process
 from ems.publishing import DeliveryOutcome
@@ -129,3 +130,44 @@ async def test_without_any_history_a_first_plan_still_comes(tmp_path: Path) -> N
         assert np.isfinite(expected.pv["roof"].mean_kw).all()
         assert expected.load.quality == "cold"
     assert [plan.source for plan in record.plans] == [PlanSource.OPTIMAL] * 2
+
+
+async def test_a_cycle_that_fails_loses_no_interval(tmp_path: Path) -> None:
+    async with served_street(tmp_path) as street:
+        first = await run_cycle(street.sites, street.ports, None, at=NOON)
+        street.advance(NOON + STEP)
+
+        async def full(setpoints: object) -> None:
+            raise OSError("no space left")
+
+        with pytest.raises(OSError, match="no space"):
+            await run_cycle(street.sites, replace(street.ports, journal=full), first, at=NOON + STEP)
+        street.advance(NOON + 2 * STEP)
+        record = await run_cycle(street.sites, street.ports, first, at=NOON + 2 * STEP)
+
+    for site in street.sites:
+        mine = [account.start_at for account in record.accounts if account.site_id == site.id]
+        assert mine == [NOON, NOON + STEP]
+
+
+async def test_a_solver_that_fails_takes_the_next_rung(tmp_path: Path) -> None:
+    async with served_street(tmp_path) as street:
+        first = await run_cycle(street.sites, street.ports, None, at=NOON)
+        street.advance(NOON + STEP)
+
+        def broken(problems: object) -> object:
+            raise MemoryError("out of memory")
+
+        record = await run_cycle(street.sites, replace(street.ports, solve=broken), first, at=NOON + STEP)
+
+    assert [plan.source for plan in record.plans] == [PlanSource.PREVIOUS] * 2
+    assert all("out of memory" in (plan.cause or "") for plan in record.plans)
+
+
+async def test_a_site_configured_anew_does_not_inherit_a_plan_for_what_it_was(tmp_path: Path) -> None:
+    async with served_street(tmp_path) as street:
+        record = await run_cycle(street.sites, street.ports, None, at=NOON)
+    renamed = replace(
+        street.sites[0], assets=tuple(replace(a, name=f"{a.name}2") for a in street.sites[0].assets)
+    )
+    assert plans_by_site(record, (renamed, street.sites[1])) == (None, record.plans[1])

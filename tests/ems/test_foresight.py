@@ -5,7 +5,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
-import pytest
 
 from ems.foresight import REFIT_EVERY, Foresight, site_context
 from ems.site import Role, Site
@@ -165,7 +164,9 @@ def test_prices_that_are_not_published_are_counted() -> None:
     assert found.sell_per_kwh.tolist() == [0.0] * HORIZON
 
 
-def test_a_site_whose_prices_are_missing_is_refused_by_name() -> None:
+def test_a_site_whose_prices_are_missing_has_unknown_prices_and_costs_nobody_else_anything() -> None:
     bench = Bench(home(tariff=Tariff(buy=SeriesRate(kind="series", file="prices.csv"))))
-    with pytest.raises(ValueError, match=r"prices\.csv"):
-        bench.foresight.foresee((), at=AT)
+    (expected,) = bench.foresight.foresee((), at=AT).sites
+    assert np.isnan(expected.buy_per_kwh).all()
+    assert expected.prices_assumed == len(expected.buy_per_kwh)
+    assert np.isfinite(expected.load.mean_kw).all()

@@ -120,8 +120,16 @@ def test_a_site_that_is_given_back_runs_on_its_own() -> None:
     assert (solar.quantity, solar.value_kw) == (Quantity.GENERATION_LIMIT, None)
     assert (car.quantity, car.value_kw) == (
         Quantity.VEHICLE_LIMIT,
-        7.4,
-    )  # not paused by a service that let go
+        1.4,
+    )  # the least: who does not know what the home draws must not allow full power
+
+
+@pytest.mark.parametrize("source", [SetpointSource.OVERRIDE, SetpointSource.SAFETY])
+def test_people_who_take_over_and_a_service_that_stops_leave_the_vehicle_its_full_power(
+    source: SetpointSource,
+) -> None:
+    (car,) = [s for s in asked(home_with_car(), None, source=source) if s.asset == "car"]
+    assert car.value_kw == 7.4
 
 
 @pytest.mark.parametrize(
@@ -140,10 +148,10 @@ def test_a_vehicle_charges_at_what_its_charger_can(wished_kw: float, limit_kw: f
     assert car.value_kw == limit_kw
 
 
-def test_a_vehicle_that_is_not_planned_may_charge() -> None:
+def test_a_vehicle_that_is_not_planned_may_charge_a_little() -> None:
     course = Course(battery_kw={}, generation_limit_kw={}, vehicle_kw={})
     (car,) = [s for s in asked(home_with_car(), course) if s.asset == "car"]
-    assert car.value_kw == 7.4
+    assert car.value_kw == 1.4
 
 
 def test_a_battery_that_is_not_planned_runs_on_its_own() -> None:
