@@ -204,7 +204,7 @@ class FastLoop:
             pv_available_kw=_available_kw(course, state, planned, at),
             stored_kwh=dict(state.stored_kwh),
         )
-        return planned if first.outcome not in USABLE else _merged(course.site, planned, first)
+        return planned if first.outcome not in USABLE else merged(course.site, planned, first)
 
     def _remember(self, setpoints: Sequence[Setpoint], deliveries: Sequence[Delivery]) -> None:
         outcomes = {delivery.setpoint_id: delivery for delivery in deliveries}
@@ -250,7 +250,7 @@ def _available_kw(course: _Course, state: SiteState, planned: Course, at: dateti
     return available
 
 
-def _merged(site: Site, planned: Course, first: FirstInterval) -> Course:
+def merged(site: Site, planned: Course, first: FirstInterval) -> Course:
     """Take powers from the fresh decision. A cap on solar power follows it down at once; it is lifted by plans only."""
     fresh = first.net_consumption_kw
     caps: dict[str, float | None] = {}

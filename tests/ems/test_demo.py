@@ -14,7 +14,7 @@ import httpx
 import pytest
 from pymodbus.client import ModbusTcpClient
 
-from ems.demo.run import Demo
+from ems.demo.run import Demo, DemoError
 from ems.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -162,3 +162,13 @@ def test_a_busy_port_is_one_clear_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert f"port {port} is in use" in done.stderr
+
+
+def test_the_demo_never_clears_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work", encoding="utf-8")
+    with (
+        pytest.raises(DemoError, match=r"thesis\.txt"),
+        Demo(tmp_path, homes=1, speed=60.0, port=free_port()).running(tell=lambda text: None),
+    ):
+        pytest.fail("it began")
+    assert (tmp_path / "thesis.txt").read_text(encoding="utf-8") == "years of work"

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from ems.cycle import CycleRecord, run_cycle
-from ems.fast_loop import DEAD_BAND_KW, FastLoop
+from ems.fast_loop import DEAD_BAND_KW, FastLoop, merged
 from ems.live import Live
 from ems.metrics import Metrics
-from ems.setpoints import Quantity
+from ems.setpoints import Quantity, course_of_plan
+from optimizer import FirstInterval, Outcome
 from tests.ems.street import NOON, Street, served_street
 
 PEAK = NOON + timedelta(hours=4, minutes=45)
@@ -95,3 +96,28 @@ async def test_a_pause_lets_go_at_once(tmp_path: Path) -> None:
     async with following(tmp_path) as (_, loop, _record):
         done = await loop.step(at=PEAK + timedelta(seconds=1), paused=frozenset({"home-01"}))
     assert [s.quantity for s in done.setpoints if s.asset == "battery"] == [Quantity.OWN_MODE]
+
+
+async def test_a_pass_older_than_the_plan_in_force_writes_nothing(tmp_path: Path) -> None:
+    async with following(tmp_path) as (street, loop, _record):
+        done = await loop.step(at=PEAK - timedelta(seconds=1), paused=NOBODY)
+        battery = street.ports.devices["home-01", "inverter"]
+        assert done.setpoints == ()
+        assert battery.counters.writes > 0, "the cycle's own setpoint stands"
+
+
+async def test_an_export_limit_is_kept_between_cycles_when_load_falls_and_the_battery_is_full(
+    tmp_path: Path,
+) -> None:
+    """The re-solve curtails; the cap must reach the inverter although the plan had none."""
+    async with following(tmp_path) as (street, _loop, record):
+        site = street.sites[0]
+        planned = course_of_plan(site, record.plans[0], PEAK)
+        assert planned is not None
+        assert planned.generation_limit_kw == {"roof": None}
+        first = FirstInterval(
+            outcome=Outcome.OPTIMAL, import_kw=0.0, export_kw=0.0,
+            net_consumption_kw={"inverter": -0.3, "battery": 0.0, "roof": 0.0}, curtailed_kw={"roof": 3.69},
+            unserved_kw=0.0, surplus_kw=0.0, bus_price_per_kwh=0.0, stored_value_per_kwh={}, solver_seconds=0.0,
+        )  # fmt: skip
+        assert merged(site, planned, first).generation_limit_kw == {"roof": pytest.approx(0.3)}

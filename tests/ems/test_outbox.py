@@ -69,3 +69,13 @@ async def test_a_full_queue_drops_the_oldest_that_waits_not_the_one_being_writte
     shop, outbox = Shop(), Outbox(Metrics(), limit=2)
     await asyncio.gather(*(outbox.put(shop.write(number)) for number in range(8)))
     assert (shop.kept, outbox.dropped, outbox.waiting) == ([0, 6, 7], 5, 0)
+
+
+async def test_a_write_that_can_never_succeed_holds_back_nobody() -> None:
+    def impossible() -> None:
+        raise ValueError("no such column")
+
+    shop, outbox = Shop(), Outbox(Metrics())
+    await outbox.put(impossible)
+    await outbox.put(shop.write(1))
+    assert (shop.kept, outbox.dropped, outbox.waiting) == ([1], 1, 0)
