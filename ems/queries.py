@@ -210,8 +210,11 @@ class FleetRow:
     @property
     def planned_import_kw(self) -> float | None:
         """What the plan expects at the grid connection now, + import [kW]."""
-        index = None if self.plan is None or self.now.at is None else self.plan.index_at(self.now.at)
-        if self.plan is None or index is None:
+        if self.plan is None or self.now.at is None:
+            return None
+        # right after a cycle the latest reading is a moment older than its plan
+        index = self.plan.index_at(max(self.now.at, self.plan.issued_at))
+        if index is None:
             return None
         return float(self.plan.import_kw[index] - self.plan.export_kw[index])
 
