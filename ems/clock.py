@@ -3,7 +3,6 @@
 Aware UTC inside. Local time appears only where a person or a tariff calendar asks for it.
 """
 
-import asyncio
 import time
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -12,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from ems.codec import FloatArray, IntArray
+from ems.codec import IntArray
 
 
 class Clock(Protocol):
@@ -99,12 +98,6 @@ class ManualClock:
         self.at += timedelta(seconds=seconds)
 
 
-async def sleep_until(clock: Clock, at: datetime) -> None:
-    """Sleep until site time reaches `at`."""
-    remaining_s = clock.wall_seconds((at - clock.now()).total_seconds())
-    await asyncio.sleep(max(0.0, remaining_s))
-
-
 class StageWatch:
     """Measures a course of stages one after the other, in wall time."""
 
@@ -153,8 +146,3 @@ def day_edges(day: date, zone: str) -> tuple[datetime, datetime]:
     following = day + timedelta(days=1)
     last = datetime(following.year, following.month, following.day, tzinfo=tz)
     return first.astimezone(UTC), last.astimezone(UTC)
-
-
-def hours_of(step_s: int, count: int) -> FloatArray:
-    """Return `count` interval lengths [h], shape (count,)."""
-    return np.full(count, step_s / 3600.0)

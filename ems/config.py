@@ -8,7 +8,7 @@ import difflib
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -392,12 +392,3 @@ def _named(path: Path, document: Document, where: KeyPath, value: Any, problem: 
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def with_endpoints(site: Site, endpoints: Mapping[str, str]) -> Site:
-    """Return the site with some devices' endpoints replaced."""
-    devices = {
-        name: replace(device, endpoint=endpoints.get(name, device.endpoint))
-        for name, device in site.devices.items()
-    }
-    return replace(site, devices=devices)

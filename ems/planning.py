@@ -38,12 +38,6 @@ log = logging.getLogger("ems.planning")
 Solve = Callable[[Sequence[DispatchProblem]], Sequence[DispatchSolution]]
 """Solves a batch in order; the composition root decides where it runs."""
 
-
-def solve_in_process(problems: Sequence[DispatchProblem]) -> Sequence[DispatchSolution]:
-    """Solve a batch in this process."""
-    return solve_many(problems)
-
-
 UNLIMITED_VEHICLE_KWH = 200.0
 """Assumed room in a vehicle whose battery is unknown [kWh]; the wish, not this, ends a session."""
 SOLVE_WITHIN_S = 2.0
@@ -52,6 +46,11 @@ EMPTY_FRAC = 0.02
 """A battery this near to its reserve is empty to the people who live with it."""
 SAME_KW = 1e-6
 """Plans whose powers differ by less are the same [kW]."""
+
+
+def solve_in_process(problems: Sequence[DispatchProblem]) -> Sequence[DispatchSolution]:
+    """Solve a batch in this process."""
+    return solve_many(problems)
 
 
 def make_plans(

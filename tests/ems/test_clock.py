@@ -11,11 +11,9 @@ from ems.clock import (
     ScaledClock,
     day_edges,
     grid_epochs,
-    hours_of,
     interval_start,
     local_day,
     next_interval_start,
-    sleep_until,
 )
 
 ZONES = ["Asia/Seoul", "Europe/Berlin", "America/Los_Angeles", "Australia/Lord_Howe", "America/Sao_Paulo",
@@ -40,7 +38,6 @@ def test_grid_epochs_are_starts_one_step_apart() -> None:
     assert grid_epochs(datetime(2026, 1, 1, tzinfo=UTC), 3, 900).tolist() == [
         1767225600, 1767226500, 1767227400,
     ]  # fmt: skip
-    assert hours_of(900, 2).tolist() == [0.25, 0.25]
 
 
 @given(at=instants, zone=st.sampled_from(ZONES))
@@ -98,8 +95,8 @@ def test_a_clock_that_cannot_be_read_is_a_value_error(text: str) -> None:
         ScaledClock.parse(text)
 
 
-async def test_waiting_on_a_manual_clock_costs_no_time() -> None:
+def test_a_manual_clock_moves_when_told_and_costs_no_time() -> None:
     clock = ManualClock(at=datetime(2026, 1, 1, tzinfo=UTC))
-    await sleep_until(clock, clock.at + timedelta(days=365))
+    assert clock.wall_seconds(86_400.0) == 0.0
     clock.advance(90)
     assert clock.now() == datetime(2026, 1, 1, 0, 1, 30, tzinfo=UTC)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ems.codec import from_json, to_json
-from ems.config import load_price_series, load_sites, site_schema, with_endpoints
+from ems.config import load_price_series, load_sites, site_schema
 from ems.errors import ConfigError, Mistake
 from ems.site import Site
 from ems.tariffs import TimeOfUseRate
@@ -281,11 +281,3 @@ def test_the_schema_for_editors_knows_keys_and_bounds() -> None:
     assert site["latitude_deg"]["maximum"] == 90
     assert schema["$defs"]["Period"]["properties"]["from_local"]["pattern"]
     assert schema["$defs"]["DeviceRef"]["additionalProperties"] is False
-
-
-def test_endpoints_can_be_replaced_without_touching_the_rest(tmp_path: Path) -> None:
-    (site,) = load(tmp_path, HOME)
-    moved = with_endpoints(site, {"meter": "tcp://127.0.0.1:1"})
-    assert moved.devices["meter"].endpoint == "tcp://127.0.0.1:1"
-    assert moved.devices["inverter"] == site.devices["inverter"]
-    assert site.devices["meter"].endpoint == "tcp://192.0.2.1:502"
