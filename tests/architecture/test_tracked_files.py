@@ -34,9 +34,7 @@ def test_no_tracked_file_points_at_one_machine(wanted: re.Pattern[str]) -> None:
     assert found == []
 
 
-@pytest.mark.parametrize(
-    "line", ["see /work/main/x", "cd /home/kim", '"/Users/kim/ems"', "open('/root/notes')"]
-)
+@pytest.mark.parametrize("line", ["cd /home/kim", '"/Users/kim/ems"', "open('/root/notes')"])
 def test_the_search_sees_machine_paths(line: str) -> None:
     assert MACHINE_PATH.search(line)
 
