@@ -227,7 +227,7 @@ def plans_differ(plan: Plan, other: Plan) -> str | None:
     return None
 
 
-def first_steering(site: Site, solution: DispatchSolution, interval: int) -> Steering:
+def steering_of(site: Site, solution: DispatchSolution, interval: int) -> Steering:
     """Return what a solution does in one interval, for the plant of the simulation."""
     return Steering(
         battery_kw={

@@ -21,7 +21,7 @@ from ems.foresight import Foresight
 from ems.history import DAYS
 from ems.outlook import Band, Outlook, SiteOutlook
 from ems.physics import Flows, Steering, mean_flows
-from ems.planning import first_steering, hindsight_cost, solve_in_process, to_problem
+from ems.planning import hindsight_cost, solve_in_process, steering_of, to_problem
 from ems.readings import Quality
 from ems.recorded import Recording
 from ems.site import Site
@@ -325,11 +325,12 @@ class _Planner:
                 return [Steering.own_mode(site) for site in self._sites]
             case Controller.PLAN:
                 if self._run.horizon is None:
-                    self._once = self._once or self._plan_once(stored)
+                    self._once = self._once or self._plan(0, stored, steps=self._horizon)
                     return [steerings[index] for steerings in self._once]
-                return self._plan(index, stored)
+                return [steerings[0] for steerings in self._plan(index, stored, steps=1)]
 
-    def _plan(self, index: int, stored: Sequence[Mapping[str, float]]) -> list[Steering]:
+    def _plan(self, index: int, stored: Sequence[Mapping[str, float]], *, steps: int) -> list[list[Steering]]:
+        """Plan from interval `index` and return what each site does in the first `steps` intervals of the plan."""
         at = self._recording.start_at + (self._first + index) * self._recording.step
         outlook = self._outlook(index, at)
         problems = [
@@ -339,33 +340,14 @@ class _Planner:
         began = time.perf_counter()
         solutions = solve_in_process(problems)
         self.solve_ms.append((time.perf_counter() - began) * 1e3 / len(problems))
-        steerings = []
+        planned = []
         for row, (site, solution) in enumerate(zip(self._sites, solutions, strict=True)):
             if solution.publishable:
-                steerings.append(first_steering(site, solution, 0))
+                planned.append([steering_of(site, solution, step) for step in range(steps)])
             else:
-                self.fallbacks[row] += 1
-                steerings.append(Steering.own_mode(site))
-        return steerings
-
-    def _plan_once(self, stored: Sequence[Mapping[str, float]]) -> list[list[Steering]]:
-        at = self._recording.start_at + self._first * self._recording.step
-        outlook = self._outlook(0, at)
-        problems = [
-            to_problem(site, self._state(row, 0, stored[row], at), outlook.sites[row], outlook)
-            for row, site in enumerate(self._sites)
-        ]
-        began = time.perf_counter()
-        solutions = solve_in_process(problems)
-        self.solve_ms.append((time.perf_counter() - began) * 1e3 / len(problems))
-        once = []
-        for row, (site, solution) in enumerate(zip(self._sites, solutions, strict=True)):
-            if not solution.publishable:
-                self.fallbacks[row] = self._horizon
-                once.append([Steering.own_mode(site)] * self._horizon)
-            else:
-                once.append([first_steering(site, solution, t) for t in range(self._horizon)])
-        return once
+                self.fallbacks[row] += steps
+                planned.append([Steering.own_mode(site)] * steps)
+        return planned
 
     def _outlook(self, index: int, at: datetime) -> Outlook:
         begin = self._first + index

@@ -11,11 +11,11 @@ from ems.outlook import Outlook, SiteOutlook
 from ems.plan import Plan, PlanSource
 from ems.planning import (
     end_value_per_kwh,
-    first_steering,
     hindsight_cost,
     make_plans,
     plans_differ,
     solve_in_process,
+    steering_of,
     to_problem,
 )
 from ems.readings import Quality
@@ -285,7 +285,7 @@ def test_a_steering_is_the_solution_of_one_interval() -> None:
     solution = solve(problem)
     plan = plan_of(home(), state(stored_kwh={"store": 1.0}), site_outlook(buy=CHEAP_THEN_DEAR, pv_kw=0.0))
     for interval in (0, 5):
-        steering = first_steering(home(), solution, interval)
+        steering = steering_of(home(), solution, interval)
         assert steering.battery_kw == {"store": pytest.approx(plan.battery_kw[interval], abs=1e-6)}
         assert steering.pv_cap_kw == pytest.approx(0.0)
 
