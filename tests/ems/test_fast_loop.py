@@ -11,13 +11,14 @@ from ems.cycle import CycleRecord, run_cycle
 from ems.fast_loop import DEAD_BAND_KW, FastLoop, merged
 from ems.live import Live
 from ems.metrics import Metrics
+from ems.orders import OrderKind
 from ems.setpoints import Quantity, course_of_plan
 from optimizer import FirstInterval, Outcome
+from tests.ems.made import order
 from tests.ems.street import NOON, Street, served_street
 
 PEAK = NOON + timedelta(hours=4, minutes=45)
 """16:45 local: the dear hours have begun, the sun is going."""
-NOBODY: frozenset[str] = frozenset()
 
 
 @asynccontextmanager
@@ -37,11 +38,11 @@ async def test_a_load_step_is_answered_and_then_left_alone(tmp_path: Path) -> No
     async with following(tmp_path) as (street, loop, record):
         at = PEAK + timedelta(minutes=16)  # the recording's next hour: another load, less sun
         street.advance(at)
-        answered = await loop.step(at=at, paused=NOBODY)
+        answered = await loop.step(at=at)
         later = []
         for second in range(1, 6):
             street.advance(at + timedelta(seconds=second))
-            later.append(await loop.step(at=at + timedelta(seconds=second), paused=NOBODY))
+            later.append(await loop.step(at=at + timedelta(seconds=second)))
 
     asked = [s for s in answered.setpoints if s.quantity is Quantity.BATTERY_POWER]
     assert len(asked) == 1
@@ -53,10 +54,10 @@ async def test_a_load_step_is_answered_and_then_left_alone(tmp_path: Path) -> No
 
 async def test_nothing_is_written_while_nothing_changes(tmp_path: Path) -> None:
     async with following(tmp_path) as (street, loop, _):
-        first = await loop.step(at=PEAK, paused=NOBODY)
+        first = await loop.step(at=PEAK)
         writes = dict(street.ports.devices["home-01", "inverter"].counters.writes_by_register)
         for second in range(1, 5):
-            done = await loop.step(at=PEAK + timedelta(seconds=second), paused=NOBODY)
+            done = await loop.step(at=PEAK + timedelta(seconds=second))
             assert done.setpoints == ()
         assert street.ports.devices["home-01", "inverter"].counters.writes_by_register == writes
     assert len(first.setpoints) <= 1
@@ -65,9 +66,9 @@ async def test_nothing_is_written_while_nothing_changes(tmp_path: Path) -> None:
 async def test_a_setpoint_is_refreshed_before_it_expires(tmp_path: Path) -> None:
     async with following(tmp_path) as (street, loop, record):
         at = PEAK + timedelta(minutes=14)
-        await loop.step(at=PEAK, paused=NOBODY)
+        await loop.step(at=PEAK)
         street.advance(at)
-        done = await loop.step(at=at + timedelta(minutes=2), paused=NOBODY)
+        done = await loop.step(at=at + timedelta(minutes=2))
     battery = [s for s in done.setpoints if s.asset == "battery"]
     assert battery and battery[0].valid_until > record.setpoints[0].valid_until
 
@@ -77,12 +78,12 @@ async def test_a_silent_meter_gives_the_battery_back_to_its_own_mode_until_it_sp
 ) -> None:
     async with following(tmp_path) as (street, loop, _):
         street.homes[0].faults("meter").silent = True
-        blind = await loop.step(at=PEAK + timedelta(seconds=1), paused=NOBODY)
+        blind = await loop.step(at=PEAK + timedelta(seconds=1))
         street.homes[0].faults("meter").silent = False
         seeing = None
         for second in range(2, 40):
             street.advance(PEAK + timedelta(seconds=10 * second))
-            done = await loop.step(at=PEAK + timedelta(seconds=10 * second), paused=NOBODY)
+            done = await loop.step(at=PEAK + timedelta(seconds=10 * second))
             if done.snapshot.sites[0].usable("meter", "net_import_kw") is not None:
                 seeing = done
                 break
@@ -94,13 +95,13 @@ async def test_a_silent_meter_gives_the_battery_back_to_its_own_mode_until_it_sp
 
 async def test_a_pause_lets_go_at_once(tmp_path: Path) -> None:
     async with following(tmp_path) as (_, loop, _record):
-        done = await loop.step(at=PEAK + timedelta(seconds=1), paused=frozenset({"home-01"}))
+        done = await loop.step(at=PEAK + timedelta(seconds=1), orders=(order(OrderKind.PAUSE, at=PEAK),))
     assert [s.quantity for s in done.setpoints if s.asset == "battery"] == [Quantity.OWN_MODE]
 
 
 async def test_a_pass_older_than_the_plan_in_force_writes_nothing(tmp_path: Path) -> None:
     async with following(tmp_path) as (street, loop, _record):
-        done = await loop.step(at=PEAK - timedelta(seconds=1), paused=NOBODY)
+        done = await loop.step(at=PEAK - timedelta(seconds=1))
         battery = street.ports.devices["home-01", "inverter"]
         assert done.setpoints == ()
         assert battery.counters.writes > 0, "the cycle's own setpoint stands"
