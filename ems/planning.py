@@ -128,7 +128,8 @@ def to_problem(
     """
     horizon = len(outlook.starts_s)
     hours = np.full(horizon, outlook.step_s / 3600.0)
-    counts = standings(site, (*orders, *state.signal), [_start(outlook, t) for t in range(horizon)])
+    instants = [state.at, *(_start(outlook, t) for t in range(1, horizon))]
+    counts = standings(site, (*orders, *state.signal), instants)
     own_mode = _own_mode(site, state, expected, outlook) if any(now.paused for now in counts) else None
     assets: list[HybridInverter | Pv | Battery | Vehicle] = [*_inverters(site)]
     for pv in site.pvs:

@@ -62,7 +62,9 @@ class Battery(Asset):
     inverter: str | None = None
     """Hybrid inverter it hangs behind (DC-coupled); None: at the site bus."""
     asked_kw: FloatArray | None = None
-    """Net consumption at its terminals that people asked for [kW, charging +], (T,); nan where nobody did: soft."""
+    """Net consumption at its terminals that people asked for [kW, charging +], (T,); nan where nobody did.
+
+    How much is soft; it never moves the other way."""
 
     def __post_init__(self) -> None:
         freeze(
@@ -176,8 +178,11 @@ class Battery(Asset):
         if self.asked_kw is not None:
             asked = ~np.isnan(self.asked_kw)
             numbers |= {
+                # asked to charge it never discharges to have room again, and the other way round
+                "charge_limit_kw": np.where(asked & ~(self.asked_kw > 0.0), 0.0, self.charge_limit_kw),
+                "discharge_limit_kw": np.where(asked & ~(self.asked_kw < 0.0), 0.0, self.discharge_limit_kw),
                 "asked_kw": np.where(asked, self.asked_kw, 0.0),
-                "asked_cost": np.where(asked, LADDER.override * problem.price_scale, 0.0) * hours,
+                "asked_cost": np.where(asked, self._override_price(problem), 0.0) * hours,
             }
         for k, (wear, size, first) in enumerate(_segments(self)):
             numbers |= {
@@ -261,7 +266,7 @@ class Battery(Asset):
             report.wish("band_max", name, stored[1:] - ceiling, hours, 0.1 * price, unit="kWh h")
         if self.asked_kw is not None:
             missed = np.nan_to_num(np.abs(charge - discharge - self.asked_kw))
-            report.wish("override", name, missed, hours, LADDER.override * problem.price_scale, unit="kWh")
+            report.wish("override", name, missed, hours, self._override_price(problem), unit="kWh")
         report.charge("wear", name, self.wear_per_kwh * float(hours @ discharge))
         if self.wear_segments:
             report.charge("wear_depth", name, _wear_by_depth(self, schedule, hours))
@@ -270,6 +275,11 @@ class Battery(Asset):
     def _has_floor(self) -> bool:
         least = self.band_min_kwh
         return least > 0.0 if isinstance(least, float) else bool((least > 0.0).any())
+
+    def _override_price(self, problem: DispatchProblem) -> FloatArray:
+        """Price of each kWh away from what was asked [currency/kWh], (T,); falling, so that what fits is done at once."""
+        sooner = 2.0 - np.arange(problem.intervals) / problem.intervals
+        return LADDER.override * problem.price_scale * sooner
 
     def _band_price(self, problem: DispatchProblem) -> float:
         if self.band_price_per_kwh_h is not None:

@@ -11,12 +11,14 @@ from ems.cycle import CycleRecord, run_cycle
 from ems.fast_loop import DEAD_BAND_KW, FastLoop, merged
 from ems.live import Live
 from ems.metrics import Metrics
-from ems.orders import OrderKind
+from ems.orders import OrderKind, SetpointSource
 from ems.setpoints import Quantity, course_of_plan
 from optimizer import FirstInterval, Outcome
 from tests.ems.made import order
 from tests.ems.street import NOON, Street, served_street
 
+EVENING = NOON + timedelta(hours=10)
+"""No sun."""
 PEAK = NOON + timedelta(hours=4, minutes=45)
 """16:45 local: the dear hours have begun, the sun is going."""
 
@@ -122,3 +124,47 @@ async def test_an_export_limit_is_kept_between_cycles_when_load_falls_and_the_ba
             unserved_kw=0.0, surplus_kw=0.0, bus_price_per_kwh=0.0, stored_value_per_kwh={}, solver_seconds=0.0,
         )  # fmt: skip
         assert merged(site, planned, first).generation_limit_kw == {"roof": pytest.approx(0.3)}
+
+
+async def test_a_grid_operators_limit_holds_from_the_next_pass_although_the_plan_knew_nothing_of_it(
+    tmp_path: Path,
+) -> None:
+    """A home that was told to charge its battery from the grid at night is cut to 0.5 kW between two cycles."""
+    async with following(tmp_path, at=EVENING) as (street, loop, _record):
+        at = EVENING + timedelta(seconds=30)
+        charge = order(OrderKind.TARGET, 2.5, asset="battery", at=at)
+        street.advance(at)
+        before = await loop.step(at=at, orders=(charge,))
+        street.advance(at + timedelta(seconds=2))
+        imported = await loop.step(at=at + timedelta(seconds=2), orders=(charge,))
+        limit = order(OrderKind.IMPORT_LIMIT, 0.5, source=SetpointSource.GRID_OPERATOR, at=at)
+        street.advance(at + timedelta(seconds=3))
+        limited = await loop.step(at=at + timedelta(seconds=3), orders=(charge, limit))
+        street.advance(at + timedelta(seconds=5))
+        after = await loop.step(at=at + timedelta(seconds=5), orders=(charge, limit))
+
+    (asked,) = [s for s in before.setpoints if s.asset == "battery"]
+    assert (asked.value_kw, asked.source, asked.priority) == (2.5, SetpointSource.OVERRIDE, 30)
+    drawn = imported.snapshot.sites[0].usable("meter", "net_import_kw")
+    assert drawn is not None
+    assert drawn > 0.6, "else the case says nothing"
+    (told,) = [s for s in limited.setpoints if s.asset == "site"]
+    assert (told.quantity, told.value_kw, told.priority) == (Quantity.IMPORT_LIMIT, 0.5, 40)
+    kept = after.snapshot.sites[0].usable("meter", "net_import_kw")
+    assert kept is not None
+    assert kept <= 0.5 + 0.01
+    assert [(e.subject, e.became) for e in limited.edges] == [("limit.import", "0.5 kW")]
+    assert after.edges == ()
+
+
+async def test_what_a_person_asks_between_two_cycles_is_followed_and_given_back(tmp_path: Path) -> None:
+    async with following(tmp_path, at=NOON) as (street, loop, _record):
+        target = order(OrderKind.TARGET, -1.0, asset="battery", at=NOON, since_h=0.0, lasts_h=0.1)
+        taken = await loop.step(at=NOON + timedelta(seconds=10), orders=(target,))
+        street.advance(NOON + timedelta(minutes=7))
+        given_back = await loop.step(at=NOON + timedelta(minutes=7), orders=(target,))
+    (asked,) = [s for s in taken.setpoints if s.asset == "battery"]
+    assert (asked.value_kw, asked.source) == (-1.0, SetpointSource.OVERRIDE)
+    (after,) = [s for s in given_back.setpoints if s.asset == "battery"]
+    assert after.source is SetpointSource.FAST_LOOP
+    assert [(e.subject, e.became) for e in given_back.edges] == [("target.battery", "as planned")]
