@@ -5,15 +5,18 @@ device does not do what it was told, and while a site runs on its devices' own m
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ems.orders import Standing
 from ems.setpoints import Course, with_targets
 from ems.site import BatteryAsset, Role, Site
 from ems.state import SitePowers, SiteState, total
 
-MARGIN_KW = 0.02
-"""A limit is aimed at from this far below it [kW], so that meter noise does not break it."""
+MARGIN_KW = 0.05
+"""A limit is aimed at from this far below it [kW], so that neither noise nor a setpoint's dead band breaks it."""
+
+TOLERANCE_KW = 1e-3
+"""A course that lands on a limit by calculation is within it [kW]."""
 
 
 def bounded_course(site: Site, course: Course | None, state: SiteState, counts: Standing) -> Course | None:
@@ -30,11 +33,7 @@ def bounded_course(site: Site, course: Course | None, state: SiteState, counts: 
 
 
 def within_limits(
-    site: Site,
-    course: Course,
-    powers: SitePowers,
-    stored_kwh: Mapping[str, float],
-    standing: Standing,
+    site: Site, course: Course, powers: SitePowers, stored_kwh: Mapping[str, float], standing: Standing
 ) -> Course:
     """Return the course, bent as far as the connection's limits ask for; where the meter is unknown, as it is.
 
@@ -53,16 +52,14 @@ def within_limits(
     standing
         Whose limits count.
     """
-    fixed_kw = _fixed_kw(site, powers)
-    if fixed_kw is None:
+    here = _Connection.of(site, powers)
+    if here is None:
         return course
-    net_kw = fixed_kw + _at_connection_kw(site, course.battery_kw) + sum(course.vehicle_kw.values())
-    excess_kw = net_kw - standing.import_limit.kw
-    surplus_kw = -net_kw - standing.export_limit.kw
-    if excess_kw > 0.0:
-        return _drawing_less(site, course, stored_kwh, excess_kw + MARGIN_KW)
-    if surplus_kw > 0.0:
-        return _feeding_less(site, course, stored_kwh, surplus_kw + MARGIN_KW)
+    net_kw = here.net_import_kw(course)
+    if net_kw > standing.import_limit.kw + TOLERANCE_KW:
+        return _drawing_less(here, course, stored_kwh, most_kw=standing.import_limit.kw - MARGIN_KW)
+    if -net_kw > standing.export_limit.kw + TOLERANCE_KW:
+        return _feeding_less(here, course, stored_kwh, most_kw=standing.export_limit.kw - MARGIN_KW)
     return course
 
 
@@ -73,79 +70,121 @@ def own_mode_within_limits(
 
     None: nothing is known that would allow to say more than own mode.
     """
-    fixed_kw = _fixed_kw(site, powers)
-    if fixed_kw is None:
+    here = _Connection.of(site, powers)
+    if here is None:
         return None
-    own = _own_course(site, fixed_kw, stored_kwh)
+    own = _own_course(here, stored_kwh)
     kept = within_limits(site, own, powers, stored_kwh, standing)
     return replace(own, battery_kw={}) if kept is own else kept
 
 
-def _fixed_kw(site: Site, powers: SitePowers) -> float | None:
-    """Return what the connection would carry without what is steered [kW, import +]; None where unknown."""
-    vehicle_kw = total(powers.vehicle_kw) if site.consents.control_vehicle else 0.0
-    if powers.net_import_kw is None or powers.total_battery_kw is None or vehicle_kw is None:
-        return None
-    measured_kw = {name: kw for name, kw in powers.battery_kw.items() if kw is not None}
-    return powers.net_import_kw - _at_connection_kw(site, measured_kw) - vehicle_kw
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Connection:
+    """What the connection carries for a course, from what the meter shows now."""
+
+    site: Site
+    pv_kw: Mapping[str, float]
+    """Solar power behind each hybrid inverter, by device [kW]."""
+    fixed_kw: float
+    """Net import without what is steered and what hybrid inverters feed [kW]."""
+
+    @classmethod
+    def of(cls, site: Site, powers: SitePowers) -> "_Connection | None":
+        """Take away from the meter what is steered; None where one of it is unknown."""
+        vehicle_kw = total(powers.vehicle_kw) if site.consents.control_vehicle else 0.0
+        hybrids = [name for name, device in site.devices.items() if device.role is Role.HYBRID_INVERTER]
+        pv_kw = {
+            name: total({pv.name: powers.pv_kw.get(pv.name) for pv in site.pvs if pv.device == name})
+            for name in hybrids
+        }
+        known_pv_kw = {name: kw for name, kw in pv_kw.items() if kw is not None}
+        battery_kw = {name: kw for name, kw in powers.battery_kw.items() if kw is not None}
+        known = len(battery_kw) == len(powers.battery_kw) and len(known_pv_kw) == len(pv_kw)
+        if powers.net_import_kw is None or vehicle_kw is None or not known:
+            return None
+        idle = cls(site=site, pv_kw=known_pv_kw, fixed_kw=0.0)
+        steered_kw = idle.net_import_kw(
+            Course(battery_kw=battery_kw, generation_limit_kw={}, vehicle_kw={"all": vehicle_kw})
+        )
+        return replace(idle, fixed_kw=powers.net_import_kw - steered_kw)
+
+    def net_import_kw(self, course: Course) -> float:
+        """Return what the connection would carry [kW, import +]."""
+        drawn_kw = self.fixed_kw + sum(course.vehicle_kw.values())
+        for battery in self.site.batteries:
+            if battery.device not in self.pv_kw:
+                drawn_kw += course.battery_kw.get(battery.name, 0.0)
+        return drawn_kw - sum(self._feeds_kw(device, course.battery_kw) for device in self.pv_kw)
+
+    def battery_for(self, battery: BatteryAsset, course: Course, net_import_kw: float) -> float:
+        """Return the power of a battery [kW, charging +] with which the connection carries `net_import_kw`."""
+        now_kw = course.battery_kw.get(battery.name, 0.0)
+        more_kw = net_import_kw - self.net_import_kw(course)
+        if battery.device not in self.pv_kw:
+            return now_kw + more_kw
+        eff = self.site.devices[battery.device].conversion_eff_frac
+        feeds_kw = self._feeds_kw(battery.device, course.battery_kw) - more_kw
+        dc_kw = feeds_kw / eff if feeds_kw >= 0.0 else feeds_kw * eff
+        return now_kw + self._dc_kw(battery.device, course.battery_kw) - dc_kw
+
+    def _dc_kw(self, device: str, battery_kw: Mapping[str, float]) -> float:
+        behind = [battery.name for battery in self.site.batteries if battery.device == device]
+        return self.pv_kw[device] - sum(battery_kw.get(name, 0.0) for name in behind)
+
+    def _feeds_kw(self, device: str, battery_kw: Mapping[str, float]) -> float:
+        """Return the AC power a hybrid inverter feeds, from what is on its DC side."""
+        eff, dc_kw = self.site.devices[device].conversion_eff_frac, self._dc_kw(device, battery_kw)
+        return dc_kw * eff if dc_kw >= 0.0 else dc_kw / eff
 
 
-def _at_connection_kw(site: Site, battery_kw: Mapping[str, float]) -> float:
-    """Return what battery powers come to at the connection; behind a hybrid inverter they are on its DC side."""
-    drawn_kw = 0.0
-    for battery in site.batteries:
-        device = site.devices[battery.device]
-        share = device.conversion_eff_frac if device.role is Role.HYBRID_INVERTER else 1.0
-        drawn_kw += share * battery_kw.get(battery.name, 0.0)
-    return drawn_kw
-
-
-def _own_course(site: Site, fixed_kw: float, stored_kwh: Mapping[str, float]) -> Course:
+def _own_course(here: _Connection, stored_kwh: Mapping[str, float]) -> Course:
     """Return what the devices do by themselves: vehicles charge in full, batteries serve what is left."""
-    vehicles = site.vehicles if site.consents.control_vehicle else ()
-    vehicle_kw = {vehicle.name: vehicle.charge_limit_kw for vehicle in vehicles}
-    deficit_kw = fixed_kw + sum(vehicle_kw.values())
-    battery_kw = {}
-    for battery in site.batteries:
+    vehicles = here.site.vehicles if here.site.consents.control_vehicle else ()
+    course = Course(
+        battery_kw={},
+        generation_limit_kw={},
+        vehicle_kw={vehicle.name: vehicle.charge_limit_kw for vehicle in vehicles},
+    )
+    for battery in here.site.batteries:
         floor_kwh = battery.reserve_frac * battery.capacity_kwh
         gives_kw = battery.discharge_limit_kw if stored_kwh.get(battery.name, 0.0) > floor_kwh else 0.0
         takes_kw = battery.charge_limit_kw if _has_room(battery, stored_kwh) else 0.0
-        battery_kw[battery.name] = min(max(-deficit_kw, -gives_kw), takes_kw)
-        deficit_kw += battery_kw[battery.name]
-    return Course(battery_kw=battery_kw, generation_limit_kw={}, vehicle_kw=vehicle_kw)
+        kw = min(max(here.battery_for(battery, course, 0.0), -gives_kw), takes_kw)
+        course = replace(course, battery_kw={**course.battery_kw, battery.name: kw})
+    return course
 
 
-def _drawing_less(site: Site, course: Course, stored_kwh: Mapping[str, float], excess_kw: float) -> Course:
-    vehicle_kw, battery_kw = dict(course.vehicle_kw), dict(course.battery_kw)
-    for vehicle in site.vehicles:
-        if excess_kw <= 0.0 or vehicle.name not in vehicle_kw:
+def _drawing_less(
+    here: _Connection, course: Course, stored_kwh: Mapping[str, float], *, most_kw: float
+) -> Course:
+    for vehicle in here.site.vehicles:
+        excess_kw = here.net_import_kw(course) - most_kw
+        if excess_kw <= 0.0 or vehicle.name not in course.vehicle_kw:
             continue
-        left_kw = max(0.0, vehicle_kw[vehicle.name] - excess_kw)
+        left_kw = max(0.0, course.vehicle_kw[vehicle.name] - excess_kw)
         left_kw = left_kw if left_kw >= vehicle.charge_min_kw else 0.0
-        excess_kw -= vehicle_kw[vehicle.name] - left_kw
-        vehicle_kw[vehicle.name] = left_kw
-    for battery in site.batteries:
-        if excess_kw <= 0.0 or not site.consents.control_storage:
+        course = replace(course, vehicle_kw={**course.vehicle_kw, vehicle.name: left_kw})
+    for battery in here.site.batteries if here.site.consents.control_storage else ():
+        if here.net_import_kw(course) <= most_kw:
             continue
-        now_kw = battery_kw.get(battery.name, 0.0)
-        least_kw = -battery.discharge_limit_kw if stored_kwh.get(battery.name, 0.0) > 0.0 else 0.0
-        less_kw = min(max(now_kw - excess_kw, least_kw), now_kw)
-        excess_kw -= now_kw - less_kw
-        battery_kw[battery.name] = less_kw
-    return replace(course, vehicle_kw=vehicle_kw, battery_kw=battery_kw)
+        now_kw = course.battery_kw.get(battery.name, 0.0)
+        gives_kw = battery.discharge_limit_kw if stored_kwh.get(battery.name, 0.0) > 0.0 else 0.0
+        kw = min(max(here.battery_for(battery, course, most_kw), -gives_kw), now_kw)
+        course = replace(course, battery_kw={**course.battery_kw, battery.name: kw})
+    return course
 
 
-def _feeding_less(site: Site, course: Course, stored_kwh: Mapping[str, float], surplus_kw: float) -> Course:
-    battery_kw = dict(course.battery_kw)
-    for battery in site.batteries:
-        if surplus_kw <= 0.0 or not site.consents.control_storage:
+def _feeding_less(
+    here: _Connection, course: Course, stored_kwh: Mapping[str, float], *, most_kw: float
+) -> Course:
+    for battery in here.site.batteries if here.site.consents.control_storage else ():
+        if -here.net_import_kw(course) <= most_kw:
             continue
-        now_kw = battery_kw.get(battery.name, 0.0)
-        most_kw = battery.charge_limit_kw if _has_room(battery, stored_kwh) else max(now_kw, 0.0)
-        more_kw = max(min(now_kw + surplus_kw, most_kw), now_kw)
-        surplus_kw -= more_kw - now_kw
-        battery_kw[battery.name] = more_kw
-    return replace(course, battery_kw=battery_kw)
+        now_kw = course.battery_kw.get(battery.name, 0.0)
+        takes_kw = battery.charge_limit_kw if _has_room(battery, stored_kwh) else max(now_kw, 0.0)
+        kw = max(min(here.battery_for(battery, course, -most_kw), takes_kw), now_kw)
+        course = replace(course, battery_kw={**course.battery_kw, battery.name: kw})
+    return course
 
 
 def _has_room(battery: BatteryAsset, stored_kwh: Mapping[str, float]) -> bool:
