@@ -23,6 +23,7 @@ from ems.site import (
     DeviceRef,
     GridSignal,
     PvAsset,
+    SheddableAsset,
     Site,
     VehicleAsset,
     contradictions,
@@ -48,7 +49,7 @@ _REMEDIES: Mapping[str, str] = {
     "ready_by_local": 'quote the local time, e.g. "07:00"',
 }
 _KINDS: Mapping[str, str] = {
-    "assets": "pv`, `battery` or `vehicle",
+    "assets": "pv`, `battery`, `vehicle` or `sheddable",
     "buy": "flat`, `time_of_use` or `series",
     "sell": "flat`, `time_of_use` or `series",
 }
@@ -309,7 +310,7 @@ def _written_path(loc: tuple[int | str, ...], entry: Any) -> KeyPath:
 
 
 def _known_keys() -> list[str]:
-    types = (Site, DeviceRef, PvAsset, BatteryAsset, VehicleAsset)
+    types = (Site, DeviceRef, PvAsset, BatteryAsset, VehicleAsset, SheddableAsset)
     nested = _SITE.json_schema()["$defs"].values()
     return sorted(
         {key for schema in nested for key in schema.get("properties", {})} | set().union(*map(_fields, types))
