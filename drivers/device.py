@@ -1,6 +1,6 @@
 """A device on the field bus: read it, write it, never trust it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Protocol
@@ -10,6 +10,7 @@ from drivers.device_map import DeviceMap
 from drivers.errors import DriverError, UnknownDriverError
 from drivers.file_device import load_device_file
 from drivers.identity import Identity
+from drivers.memory import DeviceMemory
 from drivers.modbus import Link, LinkError, LinkPool
 from drivers.plausibility import Plausibility
 from drivers.protocols import Capability, Clock, DeviceReading, Receipt, Trouble, TroubleKind
@@ -46,6 +47,10 @@ class DeviceCounters:
     """Setpoints whose read-back did not show them."""
     writes_by_register: dict[str, int] = field(default_factory=dict)
     """Write requests per register or point name."""
+    writes_today: dict[str, int] = field(default_factory=dict)
+    """The same on this UTC day, those of a process before this one included."""
+    budget_left: int | None = None
+    """Writes that the register nearest to its daily budget bears now; None while none was written."""
     flags_by_rule: dict[str, int] = field(default_factory=dict)
     """Readings flagged, per plausibility rule."""
 
@@ -85,10 +90,13 @@ class Device:
         read_only: bool = False,
         swap_direction: bool = False,
         max_kw: float | None = None,
+        ramp_kw_per_s: float | None = None,
+        permitted: Collection[str] | None = None,
     ) -> None:
         self.name, self.driver, self.unit_id = name, driver, unit_id
         self.endpoint = link.endpoint.text
         self.read_only = read_only
+        self.permitted = None if permitted is None else frozenset(permitted)
         self._link, self._clock, self._source = link, clock, source
         self._swap = swap_direction
         self._plausibility = Plausibility(max_kw=max_kw)
@@ -97,7 +105,9 @@ class Device:
         self._reader: Reader | None = None
         self._connects_seen = -1
         self._last: DeviceReading | None = None
-        self._writer = Writer(link=link, unit=unit_id, clock=clock, now_kw=self._now)
+        self._writer = Writer(
+            link=link, unit=unit_id, clock=clock, now_kw=self._now, ramp_kw_per_s=ramp_kw_per_s
+        )
         if source.known is not None:
             self._adopt(source.known)
 
@@ -111,7 +121,7 @@ class Device:
         """What the device can do; empty until identified when the driver is `sunspec`."""
         if self._reader is None:
             return frozenset()
-        controls = self._reader.map.controls.values()
+        controls = [c for c in self._reader.map.controls.values() if self._permits(c.name)]
         found = capabilities_of(self.quantities)
         if not self.read_only:
             found |= {_CONTROL_CAPABILITIES[control.name] for control in controls}
@@ -130,6 +140,9 @@ class Device:
         self._counters.writes, self._counters.writes_saved = written.writes, written.saved
         self._counters.refusals, self._counters.unverified = written.refusals, written.unverified
         self._counters.writes_by_register = dict(written.by_register)
+        at = self._clock()
+        self._counters.writes_today = dict(self._writer.budgets.writes_on(at.date()))
+        self._counters.budget_left = self._writer.budgets.left(at)
         if self._reader is not None:
             self._counters.flags_by_rule = dict(self._reader.flags_by_rule)
         return self._counters
@@ -138,6 +151,17 @@ class Device:
     def map(self) -> DeviceMap | None:
         """Registers, derived quantities and controls; None until known."""
         return None if self._reader is None else self._reader.map
+
+    def export_memory(self) -> DeviceMemory:
+        """What must not be forgotten when this process ends."""
+        return DeviceMemory(
+            counters=self._plausibility.export_counters(), budgets=self._writer.budgets.export()
+        )
+
+    def restore(self, memory: DeviceMemory) -> None:
+        """Go on from what another process exported; to be called before the first read."""
+        self._plausibility.restore_counters(memory.counters)
+        self._writer.budgets.restore(memory.budgets)
 
     async def identify(self) -> Identity | Trouble:
         """Ask the device who it is and learn its map. Never raises for device trouble."""
@@ -194,13 +218,16 @@ class Device:
         return await self._release(tuple(_CONTROL_CAPABILITIES))
 
     def preview(self, control: str, asked_kw: float, *, valid_s: float) -> tuple[PlannedWrite, ...]:
-        """What a setpoint would send, without sending it; empty when the device has no such control."""
+        """What a setpoint would send, without sending it; empty when the device has no such control, or may not use it."""
         found = self._reader.map.controls.get(control) if self._reader is not None else None
-        return () if found is None else self._writer.preview(found, asked_kw, valid_s)
+        return () if found is None or not self._permits(control) else self._writer.preview(found, asked_kw, valid_s)
 
     async def _write(self, control: str, asked_kw: float, valid_s: float) -> Receipt:
         if self.read_only:
             return self._writer.refuse(control, asked_kw, "read_only", f"{self.name} is read-only")
+        if not self._permits(control):
+            reason = f"{self.name} may not be given a {control}: not its role here, or no consent"
+            return self._writer.refuse(control, asked_kw, "consent", reason)
         trouble = await self._make_sure()
         if trouble is not None:
             return self._writer.refuse(control, asked_kw, "unreachable", trouble.detail)
@@ -214,11 +241,18 @@ class Device:
     async def _release(self, names: Sequence[str]) -> Receipt:
         if self.read_only:
             return self._writer.refuse("release", None, "read_only", f"{self.name} is read-only")
+        names = [name for name in names if self._permits(name)]
+        if not names:
+            reason = f"{self.name} may not be steered, so there is nothing to release"
+            return self._writer.refuse("release", None, "consent", reason)
         trouble = await self._make_sure()
         if trouble is not None:
             return self._writer.refuse("release", None, "unreachable", trouble.detail)
         controls = self._reader.map.controls if self._reader is not None else {}
         return await self._writer.release([controls[name] for name in names if name in controls])
+
+    def _permits(self, control: str) -> bool:
+        return self.permitted is None or control in self.permitted
 
     async def _make_sure(self) -> Trouble | None:
         """Identify when that was never done, or when the connection was lost since: another device may answer."""
@@ -254,6 +288,8 @@ def open_device(
     read_only: bool = False,
     swap_direction: bool = False,
     max_kw: float | None = None,
+    ramp_kw_per_s: float | None = None,
+    permitted: Collection[str] | None = None,
 ) -> Device:
     """Make a device; no request is sent before its first use.
 
@@ -276,6 +312,11 @@ def open_device(
         The meter is mounted the wrong way round: exchange import and export.
     max_kw
         Nameplate power [kW]; larger readings are flagged bad.
+    ramp_kw_per_s
+        Fastest change of any of its setpoints [kW/s], where its map states none or a faster one.
+    permitted
+        Controls it may be given (`battery_power`, `generation_limit`, `charge_limit`), by its role and the owner's
+        consent; None: every one its map names.
 
     Raises
     ------
@@ -305,6 +346,8 @@ def open_device(
         read_only=read_only,
         swap_direction=swap_direction,
         max_kw=max_kw,
+        ramp_kw_per_s=ramp_kw_per_s,
+        permitted=permitted,
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from drivers.memory import CounterMemory
 from drivers.protocols import Quality
 from drivers.quantities import COUNTERS, NEVER_NEGATIVE
 
@@ -36,7 +37,7 @@ class Flag:
 
 @dataclass(slots=True)
 class Counter:
-    """Keeps a lifetime counter rising through roll-over and meter exchange, while this process lives."""
+    """Keeps a lifetime counter rising through roll-over and meter exchange."""
 
     offset_kwh: float = 0.0
     last_raw_kwh: float | None = None
@@ -86,6 +87,22 @@ class Plausibility:
         self._last: dict[str, float] = {}
         self._same_since: datetime | None = None
         self._same_count = 0
+
+    def export_counters(self) -> dict[str, CounterMemory]:
+        """Where each counter stands, to be kept over a restart."""
+        return {
+            name: CounterMemory(
+                offset_kwh=counter.offset_kwh, last_raw_kwh=counter.last_raw_kwh, last_at=counter.last_at
+            )
+            for name, counter in self._counters.items()
+            if counter.last_raw_kwh is not None and counter.last_at is not None
+        }
+
+    def restore_counters(self, kept: Mapping[str, CounterMemory]) -> None:
+        """Go on from where counters stood; what was read since is believed over it."""
+        for name, memory in kept.items():
+            if name in COUNTERS and name not in self._counters:
+                self._counters[name] = Counter(memory.offset_kwh, memory.last_raw_kwh, memory.last_at)
 
     def judge(self, name: str, value: float, at: datetime) -> tuple[float | None, Flag | None]:
         """Value to publish and the flag on it, if any."""

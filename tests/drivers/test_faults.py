@@ -231,20 +231,3 @@ async def test_what_a_device_cannot_do_is_refused(clock, links):
     async with serve([home(clock)], clock=clock) as (served,):
         receipt = await opened(served, "meter", links).write_battery_power(1.0, valid_s=900)
         assert isinstance(receipt, Refused) and receipt.rule == "unsupported"
-
-
-async def test_the_daily_budget_of_a_register_is_spread_over_the_day(clock, links):
-    async with serve([home(clock)], clock=clock) as (served,):
-        inverter = opened(served, "inverter", links)
-        await inverter.read()
-        writer = inverter._writer
-        control = replace(inverter.map.controls["battery_power"], writes_per_day=8)
-        first = [await writer.write(control, kw, 900) for kw in (1.0, 2.0, 3.0)]
-        assert [type(r) for r in first] == [Applied, Applied, Refused]
-        assert first[-1].rule == "budget" and "8 writes a day" in first[-1].reason
-        written = 2
-        for step in range(48):
-            clock.forward(minutes=30)
-            receipt = await writer.write(control, 1.0 + 0.05 * step, 900)
-            written += isinstance(receipt, Applied)
-        assert written == 8, "and no more in any 24 hours"
