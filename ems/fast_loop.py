@@ -7,7 +7,7 @@ interval. It writes only what changed or is about to expire, and what it writes 
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from ems.clock import StageWatch
@@ -94,10 +94,11 @@ class FastLoop:
         states = {state.site_id: state for state in record.states}
         expected = {site.site_id: site for site in record.outlook.sites}
         asked: dict[str, dict[str, Setpoint]] = {}
-        in_force = {d.setpoint_id for d in record.deliveries if d.outcome in IN_FORCE}
+        in_force = {d.setpoint_id: d for d in record.deliveries if d.outcome in IN_FORCE}
         for setpoint in record.setpoints:
             if setpoint.id in in_force:
-                asked.setdefault(setpoint.site_id, {})[_key(setpoint)] = setpoint
+                held = _as_held(setpoint, in_force[setpoint.id])
+                asked.setdefault(setpoint.site_id, {})[_key(setpoint)] = held
         for plan in record.plans:
             site, state = self._sites.get(plan.site_id), states[plan.site_id]
             if site is None or site != configured[plan.site_id]:
@@ -215,7 +216,7 @@ class FastLoop:
                 continue
             self._metrics.setpoints.labels(outcome=delivery.outcome).inc()
             if delivery.outcome in IN_FORCE:
-                _replace(course.asked, setpoint)
+                _replace(course.asked, _as_held(setpoint, delivery))
                 course.refused_at.pop(_key(setpoint), None)
             else:
                 course.asked.pop(_key(setpoint), None)
@@ -280,6 +281,11 @@ def _differs(held: Setpoint | None, wanted: Setpoint, at: datetime) -> bool:
     if abs(wanted.value_kw - held.value_kw) > DEAD_BAND_KW:
         return True
     return at - held.valid_from >= (held.valid_until - held.valid_from) / 2
+
+
+def _as_held(setpoint: Setpoint, delivery: Delivery) -> Setpoint:
+    """Return the setpoint as the device holds it; a ramp step on its way there differs and so is asked again."""
+    return replace(setpoint, value_kw=delivery.held_kw) if delivery.underway else setpoint
 
 
 def _replace(asked: dict[str, Setpoint], setpoint: Setpoint) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -30,12 +30,14 @@ from ems.settings import Settings, read_settings
 from ems.site import Site
 from ems.store import Retention, Store
 from ems.wiring import (
+    device_figures,
     learn_from_recording,
     learn_from_store,
     make_foresight,
     make_meters,
     open_devices,
     read_sites,
+    restore_memories,
 )
 
 log = logging.getLogger("ems.service")
@@ -81,6 +83,7 @@ class Service:
         self.store = store
         self.clock = settings.clock
         self.metrics = Metrics()
+        self.metrics.watch(partial(device_figures, devices))
         self.live = Live()
         self.outbox = Outbox(self.metrics)
         self.latest = store.latest_record()
@@ -151,6 +154,7 @@ class Service:
                 self._scheduler.shutdown(wait=False)
             await self._release()
         await self._settle_unanswered()
+        self._keep_memories(self._ports.devices)
         if self._pruning is not None:
             await self._pruning
         if not await self.outbox.flush():
@@ -228,6 +232,7 @@ class Service:
         self.latest = record
         self._tell(record)
         self.outbox.post(partial(self._save, record))
+        self._keep_memories(self._ports.devices)
         self._prune(at)
         if self._ports.foresight.refit_due(at) and (self._refit is None or self._refit.done()):
             self._refit = asyncio.ensure_future(self._fit_anew(at))
@@ -293,10 +298,23 @@ class Service:
         """Keep what one pass did: every setpoint, and readings once in a while."""
         if done.setpoints:
             self.outbox.post(partial(self.store.save_setpoints, done.setpoints, done.deliveries))
+            assets = {site.id: site for site in self.sites}
+            written = {(one.site_id, one.asset) for one in done.deliveries if one.written}
+            self._keep_memories(
+                (site_id, asset.device)
+                for site_id, name in written
+                if (asset := assets[site_id].asset(name)) is not None
+            )
         if self._kept_at is None or at - self._kept_at >= KEEP_READINGS_EVERY:
             self._kept_at = at
             self._count(done.snapshot)
             self.outbox.post(partial(self.store.save_readings, done.snapshot.sites, at))
+
+    def _keep_memories(self, keys: Iterable[tuple[str, str]]) -> None:
+        """Keep what devices must not forget: after every cycle, and at once where a register was written."""
+        kept = {key: self._ports.devices[key].export_memory() for key in keys}
+        if kept:
+            self.outbox.post(partial(self.store.save_device_memories, kept, self.clock.now()))
 
     async def _journal(self, setpoints: Sequence[Setpoint]) -> None:
         await self.outbox.put(partial(self.store.save_setpoints, tuple(setpoints), ()))
@@ -399,9 +417,9 @@ def make_service(settings: Settings) -> Service:
     learn_from_store(foresight, store, now=now)
     foresight.refit(interval_start(now, step_s))
     links = LinkPool(clock=settings.clock.now, read_only=settings.read_only)
-    return Service(
-        settings, sites, store=store, links=links, devices=open_devices(sites, links), foresight=foresight
-    )
+    devices = open_devices(sites, links)
+    restore_memories(devices, store.device_memories())
+    return Service(settings, sites, store=store, links=links, devices=devices, foresight=foresight)
 
 
 def from_environment() -> Service:

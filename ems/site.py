@@ -91,7 +91,10 @@ class DeviceRef:
     swap_direction: bool = False
     """A meter mounted the wrong way round: exchange import and export."""
     rated_kw: PositiveKw | None = None
-    """AC rating of an inverter [kW]; a hybrid inverter needs it, as solar and battery share it."""
+    """AC rating of an inverter [kW]; a hybrid inverter needs it, as solar and battery share it. Of a meter: the most
+    its connection can carry; readings a fifth above it are no measurement."""
+    ramp_kw_per_s: PositiveKw | None = None
+    """Fastest change of its setpoints [kW/s]; at once when left out, unless its device file states one."""
     conversion_eff_frac: Efficiency = 0.97
     """AC energy per DC energy of a hybrid inverter, in either direction."""
 
