@@ -220,7 +220,11 @@ class Device:
     def preview(self, control: str, asked_kw: float, *, valid_s: float) -> tuple[PlannedWrite, ...]:
         """What a setpoint would send, without sending it; empty when the device has no such control, or may not use it."""
         found = self._reader.map.controls.get(control) if self._reader is not None else None
-        return () if found is None or not self._permits(control) else self._writer.preview(found, asked_kw, valid_s)
+        return (
+            ()
+            if found is None or not self._permits(control)
+            else self._writer.preview(found, asked_kw, valid_s)
+        )
 
     async def _write(self, control: str, asked_kw: float, valid_s: float) -> Receipt:
         if self.read_only:

@@ -1,6 +1,7 @@
 """What a device object must not forget when the process ends: counter offsets and how often each register was written.
 
-Plain values, so that whoever runs the devices can keep them: `Device.export_memory()` gives one, `Device.restore()` takes it.
+Plain values, so that whoever runs the devices can keep them: `Device.export_memory()` gives one, `Device.restore()` takes
+it.
 """
 
 from collections.abc import Mapping

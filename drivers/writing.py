@@ -15,7 +15,17 @@ from drivers.blocks import read_registers
 from drivers.budget import BudgetSpentError, WriteBudgets
 from drivers.device_map import OWN_MODES, Control, Expression, Step, When
 from drivers.modbus import Link, LinkError
-from drivers.protocols import RAMP, Applied, Clamped, Clock, Receipt, Refused, Trouble, TroubleKind, Unverified
+from drivers.protocols import (
+    RAMP,
+    Applied,
+    Clamped,
+    Clock,
+    Receipt,
+    Refused,
+    Trouble,
+    TroubleKind,
+    Unverified,
+)
 from drivers.registers import Register, Table, decode, encode, plan_blocks
 
 RENEW_FRAC: Final = 0.5

@@ -249,7 +249,9 @@ def _nameplate_kw(site: Site, device: str) -> float | None:
     """Return the power above which a reading of this device cannot be true [kW]; None where nothing is known."""
     ref = site.devices[device]
     if ref.role is Role.GRID_METER:
-        return ref.rated_kw  # a contracted power may be exceeded, so only what the file says of the connection itself
+        return (
+            ref.rated_kw
+        )  # a contracted power may be exceeded, so only what the file says of the connection itself
     rated = [ref.rated_kw or 0.0]
     for asset in site.assets:
         if asset.device == device:

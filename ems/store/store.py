@@ -172,9 +172,7 @@ class Store:
         with self._database.reading() as conn:
             return setpoint_rows.edges_since(conn, site_id, since, limit)
 
-    def save_device_memories(
-        self, kept: Mapping[tuple[str, str], DeviceMemory], at: datetime
-    ) -> None:
+    def save_device_memories(self, kept: Mapping[tuple[str, str], DeviceMemory], at: datetime) -> None:
         """Keep what devices must not forget, by (site id, device name)."""
         with self._database.writing() as conn:
             memories.insert(conn, self._database, kept, at)

@@ -1,7 +1,7 @@
 """Every fault the twin knows, against reads and writes: typed outcome, quality flag, recovery."""
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
 import numpy as np

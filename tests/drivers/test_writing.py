@@ -192,9 +192,7 @@ def battery_file(tmp_path):
 
 async def test_a_device_file_states_its_ramp_as_a_share_of_full_power(battery_file, clock, links, on_air):
     async with on_air(FileImage(load_spec(battery_file)).image) as (endpoint, _):
-        battery = open_device(
-            name="b", endpoint=endpoint, unit_id=1, driver=str(battery_file), links=links
-        )
+        battery = open_device(name="b", endpoint=endpoint, unit_id=1, driver=str(battery_file), links=links)
         await battery.read()
         receipt = await battery.write_battery_power(4.0, valid_s=900)
         assert receipt.underway and receipt.value == pytest.approx(1.0), "2.5 % of 4 kW, for ten seconds"
@@ -260,12 +258,12 @@ async def test_a_setpoint_whose_second_register_is_spent_sends_nothing_at_all(ho
     assert home.stations["inverter"][1].writes == 0
 
 
-async def test_a_spent_budget_does_not_keep_a_device_from_being_given_back(battery_file, clock, links, on_air):
+async def test_a_spent_budget_does_not_keep_a_device_from_being_given_back(
+    battery_file, clock, links, on_air
+):
     image = FileImage(load_spec(battery_file))
     async with on_air(image.image) as (endpoint, _):
-        battery = open_device(
-            name="b", endpoint=endpoint, unit_id=1, driver=str(battery_file), links=links
-        )
+        battery = open_device(name="b", endpoint=endpoint, unit_id=1, driver=str(battery_file), links=links)
         await battery.read()
         for _ in range(3):
             receipt = await battery.write_battery_power(4.0, valid_s=900)
@@ -339,7 +337,9 @@ async def test_counters_go_on_rising_over_restart_and_meter_exchange(tmp_path, c
             clock.forward(minutes=5)
         memory = meter.export_memory()
         assert memory.counters["import_kwh"] == CounterMemory(
-            offset_kwh=pytest.approx(4988.0), last_raw_kwh=pytest.approx(12.3), last_at=clock() - timedelta(minutes=5)
+            offset_kwh=pytest.approx(4988.0),
+            last_raw_kwh=pytest.approx(12.3),
+            last_at=clock() - timedelta(minutes=5),
         )
         image.show("import_kwh", 14.0)
         shown.append((await fresh(memory).read())["import_kwh"].value)

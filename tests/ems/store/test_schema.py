@@ -27,9 +27,7 @@ def test_opening_again_changes_nothing(url: str) -> None:
     for _ in range(2):
         store = Store.open(url)
         with store._database.reading() as conn:
-            revisions.append(
-                conn.execute(sa.text("SELECT version_num FROM alembic_version")).scalars().all()
-            )
+            revisions.append(conn.execute(sa.text("SELECT version_num FROM alembic_version")).scalars().all())
         store.close()
     assert len(revisions[0]) == 1 and revisions[0] == revisions[1]
 
