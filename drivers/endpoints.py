@@ -22,7 +22,7 @@ class Endpoint:
     """A parsed endpoint string."""
 
     text: str
-    """As written; the key under which a link is shared."""
+    """As written."""
     scheme: Scheme
     """Transport and framing."""
     host: str = ""
@@ -43,6 +43,16 @@ class Endpoint:
     """File of our own certificate; Modbus/TCP Security asks for one (TLS)."""
     key: str | None = None
     """File of our own key (TLS)."""
+
+    @property
+    def place(self) -> tuple[str, str, int, str]:
+        """What is connected to; endpoints written differently that share it share one connection."""
+        return self.scheme, self.host.lower(), self.port, self.path
+
+    @property
+    def settings(self) -> tuple[object, ...]:
+        """How it is connected to."""
+        return self.baud, self.parity, self.stopbits, self.ca, self.cert, self.key
 
 
 def parse_endpoint(text: str) -> Endpoint:
