@@ -121,7 +121,7 @@ class Device:
         """What the device can do; empty until identified when the driver is `sunspec`."""
         if self._reader is None:
             return frozenset()
-        controls = [c for c in self._reader.map.controls.values() if self._permits(c.name)]
+        controls = [c for c in self._reader.map.controls.values() if self.permits(c.name)]
         found = capabilities_of(self.quantities)
         if not self.read_only:
             found |= {_CONTROL_CAPABILITIES[control.name] for control in controls}
@@ -222,14 +222,18 @@ class Device:
         found = self._reader.map.controls.get(control) if self._reader is not None else None
         return (
             ()
-            if found is None or not self._permits(control)
+            if found is None or not self.permits(control)
             else self._writer.preview(found, asked_kw, valid_s)
         )
+
+    def permits(self, control: str) -> bool:
+        """Whether the device may be given this control at all."""
+        return self.permitted is None or control in self.permitted
 
     async def _write(self, control: str, asked_kw: float, valid_s: float) -> Receipt:
         if self.read_only:
             return self._writer.refuse(control, asked_kw, "read_only", f"{self.name} is read-only")
-        if not self._permits(control):
+        if not self.permits(control):
             reason = f"{self.name} may not be given a {control}: not its role here, or no consent"
             return self._writer.refuse(control, asked_kw, "consent", reason)
         trouble = await self._make_sure()
@@ -245,7 +249,7 @@ class Device:
     async def _release(self, names: Sequence[str]) -> Receipt:
         if self.read_only:
             return self._writer.refuse("release", None, "read_only", f"{self.name} is read-only")
-        names = [name for name in names if self._permits(name)]
+        names = [name for name in names if self.permits(name)]
         if not names:
             reason = f"{self.name} may not be steered, so there is nothing to release"
             return self._writer.refuse("release", None, "consent", reason)
@@ -254,9 +258,6 @@ class Device:
             return self._writer.refuse("release", None, "unreachable", trouble.detail)
         controls = self._reader.map.controls if self._reader is not None else {}
         return await self._writer.release([controls[name] for name in names if name in controls])
-
-    def _permits(self, control: str) -> bool:
-        return self.permitted is None or control in self.permitted
 
     async def _make_sure(self) -> Trouble | None:
         """Identify when that was never done, or when the connection was lost since: another device may answer."""

@@ -38,6 +38,7 @@ from ems.wiring import (
     open_devices,
     read_sites,
     restore_memories,
+    share_devices,
 )
 
 log = logging.getLogger("ems.service")
@@ -101,6 +102,8 @@ class Service:
         self._refit: asyncio.Future[None] | None = None
         self._refit_trouble: str | None = None
         self._pruning: asyncio.Future[None] | None = None
+        self._shares = contextlib.AsyncExitStack()
+        self._share_troubles: list[str] = []
         before = self.latest
         self._ports = Ports(
             devices=devices,
@@ -131,6 +134,7 @@ class Service:
         """Begin: follow the plans left by the process before, catch up, then keep the schedule."""
         if self.latest is not None:
             self._fast_loop.follow(self.latest)
+        self._shares, self._share_troubles = await share_devices(self.sites, self._links)
         await self._settle_unanswered()
         self._scheduler.add_listener(self._note_overlap, EVENT_JOB_MAX_INSTANCES)
         self._scheduler.add_job(self._cycle, trigger=self._trigger, id="cycle")
@@ -159,6 +163,7 @@ class Service:
             await self._pruning
         if not await self.outbox.flush():
             log.error("store.lost_at_stop waiting=%d cause=%s", self.outbox.waiting, self.outbox.trouble)
+        await self._shares.aclose()
         await self._links.close()
         self.store.close()
         log.info("service.stopped")
@@ -176,6 +181,7 @@ class Service:
             found.append(f"the fast loop left a site to its devices: {self._fast_loop.trouble}")
         if self._refit_trouble:
             found.append(f"forecast models could not be fitted anew: {self._refit_trouble}")
+        found.extend(self._share_troubles)
         if self.outbox.dropped:
             found.append(f"{self.outbox.dropped} writes to the store were given up")
         if self.outbox.trouble:

@@ -73,6 +73,20 @@ class Connection:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Share:
+    """Lets other readers use a device that accepts one connection: the service answers them from its own."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    port: Annotated[int, Field(ge=1, le=65535), NUMERIC]
+    """TCP port on which others reach the device, in Modbus TCP whatever it speaks itself."""
+    host: str = "127.0.0.1"
+    """Address to listen on; anybody who reaches it can read the device."""
+    allow_writes: bool = False
+    """Pass writes of others through as well; they are refused otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceRef:
     """A device on the field bus."""
 
@@ -83,7 +97,7 @@ class DeviceRef:
     unit_id: Annotated[int, Field(ge=0, le=247), NUMERIC] = 1
     """Modbus unit."""
     driver: str
-    """`sunspec`, or the name of a device file."""
+    """`sunspec`, the name of a device file, or the path of one (`*.yaml`, from the site file's folder)."""
     role: Role
     """What it does here."""
     read_only: bool = False
@@ -97,6 +111,8 @@ class DeviceRef:
     """Fastest change of its setpoints [kW/s]; at once when left out, unless its device file states one."""
     conversion_eff_frac: Efficiency = 0.97
     """AC energy per DC energy of a hybrid inverter, in either direction."""
+    share: Share | None = None
+    """Where other readers may reach it while the service runs; nowhere when left out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -308,6 +324,16 @@ class Site:
     def vehicles(self) -> tuple[VehicleAsset, ...]:
         """Its vehicles."""
         return tuple(asset for asset in self.assets if isinstance(asset, VehicleAsset))
+
+    @property
+    def idle_devices(self) -> tuple[str, ...]:
+        """Names of devices that are read for nothing: no grid meter, and no asset is behind them."""
+        served = {asset.device for asset in self.assets}
+        return tuple(
+            name
+            for name, device in self.devices.items()
+            if device.role is not Role.GRID_METER and name not in served
+        )
 
     def asset(self, name: str) -> PvAsset | BatteryAsset | VehicleAsset | None:
         """Return the asset of that name, or None."""

@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 
 from drivers import Device, DeviceMemory, DriverError, LinkPool, known_drivers, open_device
+from drivers.proxy import share
 from ems.clock import interval_start
 from ems.codec import FloatArray
 from ems.config import load_price_series, load_sites
@@ -65,6 +67,8 @@ def read_sites(settings: Settings) -> tuple[tuple[Site, ...], Mapping[str, Path]
                 )
             folders[site.id] = path.parent
             sites.append(site)
+            for name in site.idle_devices:
+                log.warning("site.device_idle site=%s device=%s it serves no asset", site.id, name)
     if mistakes:
         raise ConfigError(mistakes)
     return tuple(sites), folders
@@ -95,6 +99,34 @@ def _opened(sites: Sequence[Site], links: LinkPool) -> dict[tuple[str, str], Dev
         for site in sites
         for name, device in site.devices.items()
     }
+
+
+async def share_devices(sites: Sequence[Site], links: LinkPool) -> tuple[AsyncExitStack, list[str]]:
+    """Let other readers at the devices whose site file says so; returns what to close, and what could not be opened."""
+    opened, troubles = AsyncExitStack(), []
+    for site in sites:
+        for name, device in site.devices.items():
+            if device.share is None:
+                continue
+            wanted = device.share
+            try:
+                shared = await opened.enter_async_context(
+                    share(
+                        device.endpoint,
+                        links=links,
+                        host=wanted.host,
+                        port=wanted.port,
+                        allow_writes=wanted.allow_writes,
+                    )
+                )
+            except OSError as error:
+                troubles.append(
+                    f"{site.id}.{name} is not shared on {wanted.host}:{wanted.port}: {error.strerror}"
+                )
+                log.error("device.not_shared %s", troubles[-1])
+            else:
+                log.info("device.shared site=%s device=%s at=%s", site.id, name, shared)
+    return opened, troubles
 
 
 def permitted_controls(site: Site, device: str) -> frozenset[str]:

@@ -122,7 +122,7 @@ async def test_modbus_security_asks_us_for_a_certificate_too(clock):
 
 @pytest.mark.parametrize("option", ["ca", "cert"])
 async def test_a_certificate_file_that_is_missing_is_named(clock, option):
-    with pytest.raises(LinkError, match="no-such.pem"):
+    with pytest.raises(LinkError, match=r"no-such\.pem"):
         await read_over_tls(clock, 1, f"{option}=no-such.pem")
 
 

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from drivers import LinkPool, Refused
+from ems.clock import ScaledClock
 from ems.cycle import run_cycle
 from ems.fast_loop import DEAD_BAND_KW, FastLoop
 from ems.live import Live
@@ -64,13 +65,13 @@ async def test_the_fast_loop_goes_on_with_a_ramp_until_the_plan_is_reached(tmp_p
 
 
 def service_on(home: Street, folder: Path) -> Service:
-    """A whole service on the street, its schedule standing still with the clock."""
+    """A whole service on the street."""
     return make_service(
         Settings(
             site_files=(folder / "street.yaml",),
             store_url=f"sqlite:///{folder / 'ems.sqlite'}",
             fast_loop_s=0.0,
-            clock=home.clock,
+            clock=ScaledClock(site_start_at=home.clock.at, wall_start_at=datetime.now(UTC), speed=1.0),
         )
     )
 
