@@ -227,7 +227,7 @@ def scan(
     units: Annotated[str, typer.Option(help="Modbus units to ask, e.g. 1, 1-10 or 1,100,126.")] = "1-247",
 ) -> None:
     """Find SunSpec and known devices at an address. Reads only."""
-    from ems.commissioning import scan_endpoint, wanted_units
+    from ems.field_commands import scan_endpoint, wanted_units
 
     endpoint = address if "://" in address else f"tcp://{address}"
     with progress_bar("scanning", len(wanted_units(units))) as asked:
@@ -251,7 +251,7 @@ def share(
     ] = False,
 ) -> None:
     """Let several readers use a device that accepts one connection. While the service runs: `share:` in its site file."""
-    from ems.commissioning import share_endpoint
+    from ems.field_commands import share_endpoint
 
     endpoint = address if "://" in address else f"tcp://{address}"
     share_endpoint(endpoint, typer.echo, host=host, port=port, allow_writes=allow_writes)

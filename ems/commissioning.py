@@ -1,17 +1,13 @@
-"""Commissioning: find devices, prove what they say, show what would be written. Nothing is written."""
+"""Commissioning: prove what the devices of a site say, show what would be written. Nothing is written."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from drivers import Device, DriverError, LinkPool
+from drivers import Device, LinkPool
 from drivers.probe import Check, ProbeReport, Verdict, check_direction, check_load_step, probe
-from drivers.protocols import Trouble
-from drivers.proxy import share
-from drivers.scan import parse_units, scan
 from ems.clock import ScaledClock, SystemClock
-from ems.errors import EmsError
 from ems.site import Role, Site
 from ems.wiring import open_devices
 
@@ -56,48 +52,6 @@ def probe_sites(
         A known load to switch on, which proves the meter's direction and scale.
     """
     return asyncio.run(_probe_sites(sites, tell, seconds, speed, step))
-
-
-def scan_endpoint(endpoint: str, units: str, tell: Tell, asked: Callable[[int], None] | None = None) -> int:
-    """Ask every unit of an endpoint who it is; returns how many answered.
-
-    Parameters
-    ----------
-    asked
-        Told how many units were asked so far.
-    """
-    return asyncio.run(_scan(endpoint, wanted_units(units), tell, asked or (lambda _: None)))
-
-
-def wanted_units(text: str) -> Sequence[int]:
-    """Read `1`, `1-10` or `1,100,126`; raises EmsError."""
-    try:
-        return parse_units(text)
-    except ValueError as error:
-        raise EmsError(f"--units: {error}") from error
-
-
-def share_endpoint(endpoint: str, tell: Tell, *, host: str, port: int, allow_writes: bool) -> None:
-    """Let others use a device that accepts one connection, until interrupted."""
-    asyncio.run(_share(endpoint, tell, host, port, allow_writes))
-
-
-async def _share(endpoint: str, tell: Tell, host: str, port: int, allow_writes: bool) -> None:
-    async with LinkPool(clock=SystemClock().now, read_only=not allow_writes) as links:
-        try:
-            async with share(
-                endpoint, links=links, host=host, port=port, allow_writes=allow_writes
-            ) as shared:
-                tell(
-                    f"{endpoint} is shared at {shared}, {'writes pass' if allow_writes else 'read only'}; end with Ctrl-C"
-                )
-                await asyncio.Event().wait()
-        except DriverError as error:
-            raise EmsError(str(error)) from error
-        except OSError as error:
-            raise EmsError(
-                f"--port {port}: cannot listen on {host}: {error.strerror}; choose another"
-            ) from error
 
 
 async def _probe_sites(
@@ -167,31 +121,3 @@ def _tell_report(report: ProbeReport, tell: Tell) -> bool:
     for control in report.withheld:
         tell(f"  would not write {control}: it is not what this device is here for, or there is no consent")
     return not report.wrong
-
-
-async def _scan(endpoint: str, units: Sequence[int], tell: Tell, asked: Callable[[int], None]) -> int:
-    def counted() -> Iterator[int]:
-        for number, unit in enumerate(units):
-            asked(number)
-            yield unit
-
-    found = 0
-    async with LinkPool(clock=SystemClock().now, read_only=True, timeout_s=0.5) as links:
-        async for answer in scan(endpoint, links=links, units=counted()):
-            if isinstance(answer, Trouble):
-                raise EmsError(f"{endpoint}: {answer.detail}; check address, cable and power")
-            found += 1
-            who = (
-                "unknown device"
-                if answer.identity is None
-                else f"{answer.identity.maker} {answer.identity.model}"
-            )
-            driver = answer.driver or (
-                f"one of {', '.join(answer.candidates)}" if answer.candidates else "none known"
-            )
-            tell(f"unit {answer.unit_id}: {who}; driver: {driver}")
-            if answer.quantities:
-                tell(f"  gives {', '.join(answer.quantities)}")
-            if answer.controls:
-                tell(f"  accepts {', '.join(answer.controls)}")
-    return found
