@@ -179,7 +179,10 @@ class IdentitySpec(PlaceSpec):
         if sum((bool(self.one_of), self.between is not None, self.matches is not None)) != 1:
             raise ValueError("exactly one of one_of, between, matches")
         if self.matches is not None:
-            re.compile(self.matches)
+            try:
+                re.compile(self.matches)
+            except re.error as error:
+                raise ValueError(f"matches {self.matches!r} is no regular expression: {error}") from None
         return self
 
 

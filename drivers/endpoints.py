@@ -63,7 +63,10 @@ def parse_endpoint(text: str) -> Endpoint:
     EndpointError
         Naming the part that is wrong and what was expected.
     """
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise EndpointError(f"endpoint {text!r}: {error}; {_HELP}") from None
     scheme = parts.scheme
     if scheme not in _OPTIONS:
         raise EndpointError(f"endpoint {text!r}: unknown scheme {scheme!r}; {_HELP}")

@@ -154,6 +154,12 @@ GOOD = """
             "verified: one-source", "verified: two-sources", "two sources", id="claims more than it shows"
         ),
         pytest.param("one_of: [7]", "", "exactly one of", id="identity tests nothing"),
+        pytest.param(
+            "type: uint16, one_of: [7]",
+            "type: string, words: 2, matches: '('",
+            "regular expression",
+            id="no regex",
+        ),
     ],
 )
 def test_a_wrong_file_is_refused_by_name_and_key(tmp_path, old, new, says):

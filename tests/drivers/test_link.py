@@ -154,6 +154,7 @@ async def test_requests_keep_the_gap_a_device_needs(links, on_air):
         ("tcp://", "host missing"),
         ("tcp://h:99999", "Port out of range"),
         ("tcp://h/path", "path"),
+        ("tcp://[fe80::1", "Invalid IPv6"),
         ("rtu://?baud=9600", "serial device path missing"),
         ("rtu:///dev/x?baud=fast", "whole numbers"),
         ("rtu:///dev/x?parity=Z", "not N, E or O"),
