@@ -11,6 +11,11 @@ from drivers.quantities import COUNTERS, NEVER_NEGATIVE
 
 OVERLOAD_FRAC: Final = 1.2
 """Power above nameplate times this is no measurement."""
+MOST_VOLTS: Final = 480.0
+"""Phase to neutral of the highest low-voltage grids is 400 V; a fifth above that is no measurement."""
+COLDEST_DEGC: Final = -65.0
+HOTTEST_DEGC: Final = 200.0
+"""Beyond these no sensor of a building is right; broken ones often show -3276.8 or 6553.5."""
 COUNTER_SLACK_KWH: Final = 0.1
 """Counters tick in steps; a jump within this is never judged."""
 EXCHANGE_AFTER: Final = 3
@@ -112,6 +117,10 @@ class Plausibility:
             return None, Flag(Quality.BAD, "not_a_fraction", f"{name} {value:g} is outside 0..1")
         if name.endswith("_hz") and not 40.0 <= value <= 70.0:
             return None, Flag(Quality.BAD, "not_a_grid", f"{value:g} Hz")
+        if name.startswith("voltage_") and value > MOST_VOLTS:
+            return None, Flag(Quality.BAD, "not_a_grid", f"{value:g} V between phase and neutral")
+        if name.endswith("_degc") and not COLDEST_DEGC <= value <= HOTTEST_DEGC:
+            return None, Flag(Quality.BAD, "not_a_temperature", f"{value:g} degC")
         if name in COUNTERS:
             return self._counters.setdefault(name, Counter()).take(value, at, self._max_kw)
         if self._max_kw is not None and name.endswith("_kw") and "limit" not in name:
