@@ -138,7 +138,7 @@ def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
     """TLS 1.2 or newer, device certificate checked; our own certificate when the endpoint names one.
 
     Modbus/TCP Security asks both sides for a certificate. Files are named in the endpoint, so that a site file can take
-    their paths from the environment (`tls://gateway?ca=${EMS_CA}&cert=${EMS_CERT}&key=${EMS_KEY}`).
+    their paths from the environment (`tls://gateway?ca=${CA_FILE}&cert=${CERT_FILE}&key=${KEY_FILE}`).
 
     Raises
     ------

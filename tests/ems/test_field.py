@@ -23,7 +23,6 @@ from ems.store import Store
 from ems.wiring import open_devices, permitted_controls
 from tests.ems.street import NOON, Street, served_street
 
-NOBODY: frozenset[str] = frozenset()
 PEAK = NOON + timedelta(hours=4, minutes=45)
 
 
@@ -55,7 +54,7 @@ async def test_the_fast_loop_goes_on_with_a_ramp_until_the_plan_is_reached(tmp_p
         asked, held = [], []
         for second in range(0, 300, 5):
             home.advance(after_step + timedelta(seconds=second))
-            done = await loop.step(at=after_step + timedelta(seconds=second), paused=NOBODY)
+            done = await loop.step(at=after_step + timedelta(seconds=second))
             asked += [s.value_kw for s in done.setpoints if s.quantity is Quantity.BATTERY_POWER]
             held += [d.held_kw for d in done.deliveries if "battery_net" in d.setpoint_id]
     assert len(held) >= 3, "one step is not enough"
