@@ -225,13 +225,17 @@ def scan(
         str, typer.Argument(help="HOST, HOST:PORT or an endpoint such as rtu:///dev/ttyUSB0?baud=9600.")
     ],
     units: Annotated[str, typer.Option(help="Modbus units to ask, e.g. 1, 1-10 or 1,100,126.")] = "1-247",
+    points: Annotated[
+        bool,
+        typer.Option("--points", help="Also show every point of every SunSpec model, as the device has it."),
+    ] = False,
 ) -> None:
     """Find SunSpec and known devices at an address. Reads only."""
     from ems.field_commands import scan_endpoint, wanted_units
 
     endpoint = address if "://" in address else f"tcp://{address}"
     with progress_bar("scanning", len(wanted_units(units))) as asked:
-        found = scan_endpoint(endpoint, units, typer.echo, asked)
+        found = scan_endpoint(endpoint, units, typer.echo, points=points, asked=asked)
     typer.echo(f"{endpoint}: {found} unit{'' if found == 1 else 's'} answered")
     raise typer.Exit(0 if found else 1)
 

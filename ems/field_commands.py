@@ -4,24 +4,35 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 
 from drivers import DriverError, LinkPool
+from drivers.modbus import Link, LinkError
 from drivers.protocols import Trouble
 from drivers.proxy import share
 from drivers.scan import parse_units, scan
+from drivers.sunspec.survey import survey
 from ems.clock import SystemClock
 from ems.errors import EmsError
 
 Tell = Callable[[str], None]
 
 
-def scan_endpoint(endpoint: str, units: str, tell: Tell, asked: Callable[[int], None] | None = None) -> int:
+def scan_endpoint(
+    endpoint: str,
+    units: str,
+    tell: Tell,
+    *,
+    points: bool = False,
+    asked: Callable[[int], None] = lambda _: None,
+) -> int:
     """Ask every unit of an endpoint who it is; returns how many answered.
 
     Parameters
     ----------
+    points
+        Also tell every point of every SunSpec model found.
     asked
         Told how many units were asked so far.
     """
-    return asyncio.run(_scan(endpoint, wanted_units(units), tell, asked or (lambda _: None)))
+    return asyncio.run(_scan(endpoint, wanted_units(units), tell, points, asked))
 
 
 def wanted_units(text: str) -> Sequence[int]:
@@ -55,7 +66,9 @@ async def _share(endpoint: str, tell: Tell, host: str, port: int, allow_writes: 
             ) from error
 
 
-async def _scan(endpoint: str, units: Sequence[int], tell: Tell, asked: Callable[[int], None]) -> int:
+async def _scan(
+    endpoint: str, units: Sequence[int], tell: Tell, points: bool, asked: Callable[[int], None]
+) -> int:
     def counted() -> Iterator[int]:
         for number, unit in enumerate(units):
             asked(number)
@@ -84,4 +97,19 @@ async def _scan(endpoint: str, units: Sequence[int], tell: Tell, asked: Callable
                 tell(f"  gives {', '.join(answer.quantities)}")
             if answer.controls:
                 tell(f"  accepts {', '.join(answer.controls)}")
+            if points and answer.driver == "sunspec":
+                await _tell_points(links.link(endpoint), answer.unit_id, tell)
     return found
+
+
+async def _tell_points(link: Link, unit: int, tell: Tell) -> None:
+    """Tell every implemented point, as the device itself names and signs it."""
+    try:
+        found = await survey(link, unit)
+    except LinkError as error:
+        tell(f"  its points could not be read: {error.trouble.detail}")
+        return
+    for point in found:
+        if point.value is not None:
+            shown = point.value if isinstance(point.value, str) else f"{point.value:.10g}"
+            tell(f"  {point.model_id}.{point.path} = {shown} {point.units}".rstrip())

@@ -225,7 +225,13 @@ def _models(home: HomeSpec, inverter: InverterSpec, serial: str) -> list[ModelWi
             model_wish(
                 124,
                 24,
-                scales={"WChaMax_SF": 0, "InOutWRte_SF": -2, "ChaState_SF": -2, "MinRsvPct_SF": -2},
+                scales={
+                    "WChaMax_SF": 0,
+                    "WChaDisChaGra_SF": 0,
+                    "InOutWRte_SF": -2,
+                    "ChaState_SF": -2,
+                    "MinRsvPct_SF": -2,
+                },
                 values={"WChaMax": rated_charge_w, "WChaGra": 100, "WDisChaGra": 100},
             )
         ]

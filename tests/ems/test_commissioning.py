@@ -74,6 +74,15 @@ async def test_a_scan_of_every_unit_finds_each_device_of_the_street(tmp_path: Pa
         assert written(homes) == 0
 
 
+async def test_a_scan_shows_every_point_on_demand(tmp_path: Path) -> None:
+    async with living_street(tmp_path, count=1) as (_, (home,)):
+        inverter = next(d for d in home.devices if d.role == "inverter")
+        done = await ems("scan", urlsplit(inverter.endpoint).netloc, "--units", "1", "--points")
+    assert "  1.Mn = EMS Twin" in done.output
+    assert "  120.WRtg = 5000 W" in done.output
+    assert "  160.module[3].IDStr = StCha 3" in done.output
+
+
 async def test_a_scan_tells_the_units_behind_one_gateway_apart() -> None:
     units = {
         3: FileImage(load_device_file("eastron-sdm630").spec).image,

@@ -11,6 +11,7 @@ from sunspec2.modbus.client import SunSpecModbusClientDeviceRTU, SunSpecModbusCl
 
 from drivers import Applied, Capability, Quality, Unverified, open_device
 from drivers.sunspec.models import place
+from drivers.sunspec.survey import survey
 from drivers.twin import BatterySpec, HomeSpec, InverterSpec, Profile, ServedHome, serve
 from drivers.twin.server import SerialLine
 
@@ -237,3 +238,45 @@ async def test_the_sunspec_alliances_own_client_steers_the_700_series_over_a_ser
     clock.forward(seconds=121)
     served.advance()
     assert served.physics.orders.ac_target_kw is None
+
+
+def told_by_pysunspec(device):
+    """Every implemented number and text, by model and path, as pysunspec2 computes it."""
+    found = {}
+
+    def walk(model_id, group, prefix):
+        for name, point in group.points.items():
+            if point.pdef["type"] not in ("sunssf", "pad") and point.value not in (None, ""):
+                found[model_id, prefix + name] = point.value if isinstance(point.value, str) else point.cvalue
+        for name, member in group.groups.items():
+            many = member if isinstance(member, list) else [member]
+            for number, one in enumerate(many, start=1):
+                label = f"{name}[{number}]" if isinstance(member, list) else name
+                walk(model_id, one, f"{prefix}{label}.")
+
+    for model_id, models in device.models.items():
+        if isinstance(model_id, int):
+            walk(model_id, models[0], "")
+    return found
+
+
+@pytest.mark.parametrize(("inverter", "models"), GENERATIONS)
+async def test_every_point_of_every_model_is_read_as_pysunspec_reads_it(inverter, models, clock, links):
+    async with serve([home(clock, inverter)], clock=clock) as (served,):
+        endpoint = next(d.endpoint for d in served.devices if d.role == "inverter")
+
+        def scan():
+            device = SunSpecModbusClientDeviceTCP(
+                slave_id=1, ipaddr="127.0.0.1", ipport=urlsplit(endpoint).port
+            )
+            device.scan()
+            device.close()
+            return told_by_pysunspec(device)
+
+        expected = await asyncio.to_thread(scan)
+        ours = await survey(links.link(endpoint), 1)
+    shown = {(point.model_id, point.path): point.value for point in ours if point.value is not None}
+    assert {model_id for model_id, _ in shown} >= set(models)
+    assert set(shown) == set(expected)
+    for key, want in expected.items():
+        assert shown[key] == (want if isinstance(want, str) else pytest.approx(want)), key
