@@ -176,17 +176,22 @@ class Device:
         self._connects_seen = self._link.counters.connects
         return self._identity
 
-    async def read(self) -> DeviceReading:
+    async def read(self, *, every_group: bool = False) -> DeviceReading:
         """Read every due group once.
 
         Never raises for device trouble: the reading says what was missing and why.
+
+        Parameters
+        ----------
+        every_group
+            Read slow groups too, due or not.
         """
         self._counters.reads += 1
         trouble = await self._make_sure()
         reader = self._reader
         if reader is not None:
             if trouble is None:
-                trouble = await reader.read()
+                trouble = await reader.read(every_group=every_group)
             else:
                 reader.lose_all(trouble)
         if trouble is not None:
@@ -225,6 +230,16 @@ class Device:
             if found is None or not self.permits(control)
             else self._writer.preview(found, asked_kw, valid_s)
         )
+
+    async def shown(self, planned: PlannedWrite) -> bytes | None:
+        """What the registers of a planned write hold now; None when they cannot be read."""
+        count = len(planned.words) // 2
+        if planned.table.is_bits or not count:
+            return None
+        try:
+            return await self._link.read(self.unit_id, planned.table.read_function, planned.address, count)
+        except LinkError:
+            return None
 
     def permits(self, control: str) -> bool:
         """Whether the device may be given this control at all."""

@@ -50,6 +50,8 @@ class ProbeReport:
     """Everything checked."""
     would_write: tuple[PlannedWrite, ...]
     """What each control would send for an example setpoint; nothing was sent."""
+    held: tuple[bytes | None, ...] = ()
+    """What the registers of each planned write hold now; None where they cannot be read."""
     withheld: tuple[str, ...] = ()
     """Controls the device has and may not be given here: not its role, or no consent."""
     trouble: Trouble | None = None
@@ -78,10 +80,10 @@ async def probe(
     seconds
         Time between the two readings [s]; counters must move by more than their step in it.
     """
-    first = await device.read()
+    first = await device.read(every_group=True)
     if first.trouble is None:
         await wait(seconds)
-    second = await device.read() if first.trouble is None else first
+    second = await device.read(every_group=True) if first.trouble is None else first
     trouble = first.trouble or second.trouble
     checks = () if trouble is not None else tuple(check_pair(first, second))
     controls = tuple(device.map.controls) if device.map is not None else ()
@@ -90,6 +92,7 @@ async def probe(
         for control in controls
         for planned in device.preview(control, _EXAMPLES[control], valid_s=900.0)
     )
+    held = [await device.shown(planned) for planned in writes]
     return ProbeReport(
         device=device.name,
         identity=device.identity,
@@ -97,6 +100,7 @@ async def probe(
         second=second,
         checks=checks,
         would_write=writes,
+        held=tuple(held),
         withheld=tuple(control for control in controls if not device.permits(control)),
         trouble=trouble,
     )
@@ -216,7 +220,8 @@ def _counters(
     given = _gain(first, second, falling) if falling is not None else 0.0
     if old is None or new is None or (gained is None and given is None):
         return
-    hours = (second[power].measured_at - first[power].measured_at).total_seconds() / 3600.0
+    counter = rising if gained is not None else falling or rising
+    hours = (second[counter].measured_at - first[counter].measured_at).total_seconds() / 3600.0
     rule = f"{power} against its counters"
     steady = abs(new - old) <= 0.2 * max(abs(new), abs(old))
     if hours <= 0.0 or not steady or abs(new) < _ENOUGH_KW:

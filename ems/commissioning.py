@@ -113,10 +113,12 @@ def _tell_report(report: ProbeReport, tell: Tell) -> bool:
         tell(f"  {name:28} {value:>16}  {sample.quality}")
     for check in report.checks:
         tell(f"  {check.verdict:7} {check.rule}: {check.detail}")
-    for write in report.would_write:
+    for write, held in zip(report.would_write, report.held, strict=True):
         words = write.words.hex(" ", 2)
+        now = "cannot be read" if held is None else f"now {held.hex(' ', 2)}"
         tell(
-            f"  would write for {write.control} {write.setpoint_kw:g} kW: {', '.join(write.registers)} = {words}"
+            f"  would write for {write.control} {write.setpoint_kw:g} kW: "
+            f"{', '.join(write.registers)} = {words} ({now})"
         )
     for control in report.withheld:
         tell(f"  would not write {control}: it is not what this device is here for, or there is no consent")

@@ -113,7 +113,10 @@ async def test_a_probe_proves_the_street_and_shows_what_it_would_write_without_w
     ):
         assert rule in done.output
     assert "proven" in done.output and "wrong" not in done.output
-    assert "would write for battery_power 1 kW: 124.OutWRte, 124.InWRte" in done.output
+    assert (
+        "would write for battery_power 1 kW: 124.OutWRte, 124.InWRte, 124.InOutWRte_WinTms, "
+        "124.InOutWRte_RvrtTms = f830 07d0 0000 0384 (now 2710 2710 0000 0000)" in done.output
+    )
 
 
 async def test_a_probe_finds_the_meter_that_was_mounted_the_wrong_way_round(tmp_path: Path) -> None:
