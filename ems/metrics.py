@@ -33,13 +33,47 @@ class DeviceFigures:
     """Readings flagged, by plausibility rule."""
 
 
-class _DeviceCollector:
-    """Asks the devices when somebody scrapes, so that counting costs a pass nothing."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinkFigures:
+    """What happened on one endpoint since the service started."""
 
-    def __init__(self, figures: Callable[[], Iterable[DeviceFigures]]) -> None:
-        self._figures = figures
+    endpoint: str
+    """Scheme and address, without options."""
+    outcomes: Mapping[str, int]
+    """Requests by what came of them: answered, timeout, garbled, exception, not_sent (backing off), late."""
+    connects: int
+    """Connections made."""
+    failed_connects: int
+    """Connections refused or timed out."""
+
+
+class _FieldCollector:
+    """Asks devices and links when somebody scrapes, so that counting costs a pass nothing."""
+
+    def __init__(
+        self, devices: Callable[[], Iterable[DeviceFigures]], links: Callable[[], Iterable[LinkFigures]]
+    ) -> None:
+        self._devices, self._links = devices, links
 
     def collect(self) -> Iterator[Metric]:
+        yield from self._of_devices()
+        yield from self._of_links()
+
+    def _of_links(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "ems_link_requests", "Requests by what came of them", labels=["endpoint", "outcome"]
+        )
+        connects = CounterMetricFamily(
+            "ems_link_connects", "Connections tried, by outcome", labels=["endpoint", "outcome"]
+        )
+        for one in self._links():
+            for outcome, count in one.outcomes.items():
+                requests.add_metric([one.endpoint, outcome], count)
+            connects.add_metric([one.endpoint, "made"], one.connects)
+            connects.add_metric([one.endpoint, "failed"], one.failed_connects)
+        return iter((requests, connects))
+
+    def _of_devices(self) -> Iterator[Metric]:
         names = ["site", "device"]
         failed = CounterMetricFamily("ems_device_failed_reads", "Passes with trouble", labels=names)
         setpoints = CounterMetricFamily(
@@ -55,7 +89,7 @@ class _DeviceCollector:
         flags = CounterMetricFamily(
             "ems_device_flags", "Readings flagged, by plausibility rule", labels=[*names, "rule"]
         )
-        for one in self._figures():
+        for one in self._devices():
             labels = [one.site, one.device]
             failed.add_metric(labels, one.failed_reads)
             writes.add_metric(labels, one.writes)
@@ -122,6 +156,8 @@ class Metrics:
         )
         self.store_queue = Gauge("ems_store_queue", "Writes waiting for the store", registry=self.registry)
 
-    def watch(self, figures: Callable[[], Iterable[DeviceFigures]]) -> None:
-        """Show what devices counted; asked at every scrape."""
-        self.registry.register(_DeviceCollector(figures))
+    def watch(
+        self, devices: Callable[[], Iterable[DeviceFigures]], links: Callable[[], Iterable[LinkFigures]]
+    ) -> None:
+        """Show what devices and links counted; asked at every scrape."""
+        self.registry.register(_FieldCollector(devices, links))

@@ -35,6 +35,7 @@ from ems.wiring import (
     device_figures,
     learn_from_recording,
     learn_from_store,
+    link_figures,
     make_foresight,
     make_meters,
     open_devices,
@@ -86,7 +87,7 @@ class Service:
         self.store = store
         self.clock = settings.clock
         self.metrics = Metrics()
-        self.metrics.watch(partial(device_figures, devices))
+        self.metrics.watch(partial(device_figures, devices), partial(link_figures, links))
         self.live = Live()
         self.outbox = Outbox(self.metrics)
         self.latest = store.latest_record()

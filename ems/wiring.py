@@ -17,7 +17,7 @@ from ems.errors import ConfigError, DataError, EmsError, Mistake
 from ems.foresight import Foresight, MakeForecaster
 from ems.history import DAYS
 from ems.metering import CounterMarks, SiteMeter
-from ems.metrics import DeviceFigures
+from ems.metrics import DeviceFigures, LinkFigures
 from ems.readings import SiteReading
 from ems.recorded import Recording, read_recording
 from ems.settings import Settings
@@ -165,6 +165,24 @@ def device_figures(devices: Mapping[tuple[str, str], Device]) -> Iterator[Device
             writes_today=sum(counted.writes_today.values()),
             budget_left=counted.budget_left,
             flags=dict(counted.flags_by_rule),
+        )
+
+
+def link_figures(links: LinkPool) -> Iterator[LinkFigures]:
+    """Yield what happened on every endpoint, for metrics."""
+    for endpoint, counted in links.counters.items():
+        yield LinkFigures(
+            endpoint=endpoint.partition("?")[0],
+            outcomes={
+                "answered": counted.answers,
+                "timeout": counted.timeouts,
+                "garbled": counted.garbled,
+                "exception": counted.exceptions,
+                "not_sent": counted.skipped,
+                "late": counted.late_discarded,
+            },
+            connects=counted.connects,
+            failed_connects=counted.failed_connects,
         )
 
 

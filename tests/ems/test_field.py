@@ -96,6 +96,12 @@ async def test_a_restart_forgets_neither_budgets_nor_counters(tmp_path: Path) ->
             reading = await meter.read()
         continued_kwh = reading["import_kwh"].value
         writes = metric(first, "ems_device_writes_today")
+        scraped = generate_latest(first.metrics.registry).decode()
+        port = home.homes[0].devices[0].endpoint.rsplit(":", 1)[1]
+        answered = re.search(
+            rf'ems_link_requests_total{{endpoint="tcp://127.0.0.1:{port}",outcome="answered"}} (\S+)', scraped
+        )
+        assert answered is not None and float(answered[1]) > 0
         await first.stop()
         second = service_on(home, tmp_path)
         again = await second._ports.devices["home-01", "meter"].read()
