@@ -40,10 +40,12 @@ class _Register:
     def _per_s(self) -> float:
         return (self.per_day - self._at_once) / _DAY_S
 
-    def refill(self, now: datetime) -> None:
+    def left_at(self, now: datetime) -> float:
         elapsed_s = max(0.0, (now - self.at).total_seconds())
-        self.left = min(self._at_once, self.left + elapsed_s * self._per_s)
-        self.at = now
+        return min(self._at_once, self.left + elapsed_s * self._per_s)
+
+    def refill(self, now: datetime) -> None:
+        self.left, self.at = self.left_at(now), now
         if now.date() != self.day:
             self.day, self.writes = now.date(), 0
 
@@ -89,14 +91,13 @@ class WriteBudgets:
 
     def writes_on(self, day: date) -> Mapping[str, int]:
         """Write requests of a UTC day, by register."""
-        live = {name: r.writes for name, r in self._registers.items() if r.day == day}
-        return {name: kept.writes for name, kept in self._kept.items() if kept.day == day} | live
+        # listed first, as whoever shows figures may ask from another thread
+        live = {name: r.writes for name, r in list(self._registers.items()) if r.day == day}
+        return {name: kept.writes for name, kept in list(self._kept.items()) if kept.day == day} | live
 
     def left(self, at: datetime) -> int | None:
         """Writes the scarcest register bears now; None while none was written."""
-        for register in self._registers.values():
-            register.refill(at)
-        return min((int(r.left + 1e-6) for r in self._registers.values()), default=None)
+        return min((int(r.left_at(at) + 1e-6) for r in list(self._registers.values())), default=None)
 
     def export(self) -> dict[str, BudgetMemory]:
         """What must be kept over a restart."""
