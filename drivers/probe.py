@@ -133,6 +133,9 @@ def check_direction(meter: DeviceReading, inverters: Sequence[DeviceReading]) ->
     given_kw = -sum(kw for kw in given if kw is not None)
     slack_kw = _ENOUGH_KW + 0.05 * abs(given_kw)
     detail = f"net import {import_kw:.3f} kW, inverters give {given_kw:.3f} kW"
+    if import_kw + given_kw < -slack_kw and not inverters:
+        detail = f"{detail}: something generates that is not named, or set swap_direction: true"
+        return Check(rule=rule, verdict=Verdict.OPEN, detail=detail)
     if import_kw + given_kw < -slack_kw:
         remedy = "more is fed in than they give: set swap_direction: true, or name what else generates"
         return Check(rule=rule, verdict=Verdict.WRONG, detail=f"{detail}: {remedy}")
