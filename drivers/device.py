@@ -1,6 +1,6 @@
 """A device on the field bus: read it, write it, never trust it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Protocol
@@ -10,6 +10,7 @@ from drivers.device_map import DeviceMap
 from drivers.errors import DriverError, UnknownDriverError
 from drivers.file_device import load_device_file
 from drivers.identity import Identity
+from drivers.memory import DeviceMemory
 from drivers.modbus import Link, LinkError, LinkPool
 from drivers.plausibility import Plausibility
 from drivers.protocols import Capability, Clock, DeviceReading, Receipt, Trouble, TroubleKind
@@ -23,6 +24,7 @@ _CONTROL_CAPABILITIES: Final = {
     "battery_power": Capability.ACCEPTS_BATTERY_POWER,
     "generation_limit": Capability.LIMITS_GENERATION,
     "charge_limit": Capability.LIMITS_CHARGE,
+    "consumption_limit": Capability.CUTS_LOAD,
 }
 
 
@@ -46,6 +48,10 @@ class DeviceCounters:
     """Setpoints whose read-back did not show them."""
     writes_by_register: dict[str, int] = field(default_factory=dict)
     """Write requests per register or point name."""
+    writes_today: dict[str, int] = field(default_factory=dict)
+    """The same on this UTC day, those of a process before this one included."""
+    budget_left: int | None = None
+    """Writes that the register nearest to its daily budget bears now; None while none was written."""
     flags_by_rule: dict[str, int] = field(default_factory=dict)
     """Readings flagged, per plausibility rule."""
 
@@ -85,10 +91,13 @@ class Device:
         read_only: bool = False,
         swap_direction: bool = False,
         max_kw: float | None = None,
+        ramp_kw_per_s: float | None = None,
+        permitted: Collection[str] | None = None,
     ) -> None:
         self.name, self.driver, self.unit_id = name, driver, unit_id
         self.endpoint = link.endpoint.text
         self.read_only = read_only
+        self.permitted = None if permitted is None else frozenset(permitted)
         self._link, self._clock, self._source = link, clock, source
         self._swap = swap_direction
         self._plausibility = Plausibility(max_kw=max_kw)
@@ -97,7 +106,9 @@ class Device:
         self._reader: Reader | None = None
         self._connects_seen = -1
         self._last: DeviceReading | None = None
-        self._writer = Writer(link=link, unit=unit_id, clock=clock, now_kw=self._now)
+        self._writer = Writer(
+            link=link, unit=unit_id, clock=clock, now_kw=self._now, ramp_kw_per_s=ramp_kw_per_s
+        )
         if source.known is not None:
             self._adopt(source.known)
 
@@ -111,7 +122,7 @@ class Device:
         """What the device can do; empty until identified when the driver is `sunspec`."""
         if self._reader is None:
             return frozenset()
-        controls = self._reader.map.controls.values()
+        controls = [c for c in self._reader.map.controls.values() if self.permits(c.name)]
         found = capabilities_of(self.quantities)
         if not self.read_only:
             found |= {_CONTROL_CAPABILITIES[control.name] for control in controls}
@@ -130,6 +141,9 @@ class Device:
         self._counters.writes, self._counters.writes_saved = written.writes, written.saved
         self._counters.refusals, self._counters.unverified = written.refusals, written.unverified
         self._counters.writes_by_register = dict(written.by_register)
+        at = self._clock()
+        self._counters.writes_today = dict(self._writer.budgets.writes_on(at.date()))
+        self._counters.budget_left = self._writer.budgets.left(at)
         if self._reader is not None:
             self._counters.flags_by_rule = dict(self._reader.flags_by_rule)
         return self._counters
@@ -138,6 +152,17 @@ class Device:
     def map(self) -> DeviceMap | None:
         """Registers, derived quantities and controls; None until known."""
         return None if self._reader is None else self._reader.map
+
+    def export_memory(self) -> DeviceMemory:
+        """What must not be forgotten when this process ends."""
+        return DeviceMemory(
+            counters=self._plausibility.export_counters(), budgets=self._writer.budgets.export()
+        )
+
+    def restore(self, memory: DeviceMemory) -> None:
+        """Go on from what another process exported; to be called before the first read."""
+        self._plausibility.restore_counters(memory.counters)
+        self._writer.budgets.restore(memory.budgets)
 
     async def identify(self) -> Identity | Trouble:
         """Ask the device who it is and learn its map. Never raises for device trouble."""
@@ -152,17 +177,22 @@ class Device:
         self._connects_seen = self._link.counters.connects
         return self._identity
 
-    async def read(self) -> DeviceReading:
+    async def read(self, *, every_group: bool = False) -> DeviceReading:
         """Read every due group once.
 
         Never raises for device trouble: the reading says what was missing and why.
+
+        Parameters
+        ----------
+        every_group
+            Read slow groups too, due or not.
         """
         self._counters.reads += 1
         trouble = await self._make_sure()
         reader = self._reader
         if reader is not None:
             if trouble is None:
-                trouble = await reader.read()
+                trouble = await reader.read(every_group=every_group)
             else:
                 reader.lose_all(trouble)
         if trouble is not None:
@@ -189,18 +219,45 @@ class Device:
         """Cap the vehicle's charging power [kW, >= 0; 0 pauses] for `valid_s` seconds."""
         return await self._write("charge_limit", limit_kw, valid_s)
 
+    async def limit_consumption(self, limit_kw: float | None, *, valid_s: float) -> Receipt:
+        """Cut the load behind a switch (0 kW), for `valid_s` seconds where it can revert; None lets it run."""
+        if limit_kw is None:
+            return await self._release(("consumption_limit",))
+        return await self._write("consumption_limit", limit_kw, valid_s)
+
     async def release(self) -> Receipt:
         """Give the device back to its own safe mode."""
         return await self._release(tuple(_CONTROL_CAPABILITIES))
 
     def preview(self, control: str, asked_kw: float, *, valid_s: float) -> tuple[PlannedWrite, ...]:
-        """What a setpoint would send, without sending it; empty when the device has no such control."""
+        """What a setpoint would send, without sending it; empty when the device has no such control, or may not use it."""
         found = self._reader.map.controls.get(control) if self._reader is not None else None
-        return () if found is None else self._writer.preview(found, asked_kw, valid_s)
+        return (
+            ()
+            if found is None or not self.permits(control)
+            else self._writer.preview(found, asked_kw, valid_s)
+        )
+
+    async def shown(self, planned: PlannedWrite) -> bytes | None:
+        """What the registers of a planned write hold now; None when they cannot be read."""
+        count = len(planned.words) // 2
+        if planned.table.is_bits or not count:
+            return None
+        try:
+            return await self._link.read(self.unit_id, planned.table.read_function, planned.address, count)
+        except LinkError:
+            return None
+
+    def permits(self, control: str) -> bool:
+        """Whether the device may be given this control at all."""
+        return self.permitted is None or control in self.permitted
 
     async def _write(self, control: str, asked_kw: float, valid_s: float) -> Receipt:
         if self.read_only:
             return self._writer.refuse(control, asked_kw, "read_only", f"{self.name} is read-only")
+        if not self.permits(control):
+            reason = f"{self.name} may not be given a {control}: not its role here, or no consent"
+            return self._writer.refuse(control, asked_kw, "consent", reason)
         trouble = await self._make_sure()
         if trouble is not None:
             return self._writer.refuse(control, asked_kw, "unreachable", trouble.detail)
@@ -214,6 +271,10 @@ class Device:
     async def _release(self, names: Sequence[str]) -> Receipt:
         if self.read_only:
             return self._writer.refuse("release", None, "read_only", f"{self.name} is read-only")
+        names = [name for name in names if self.permits(name)]
+        if not names:
+            reason = f"{self.name} may not be steered, so there is nothing to release"
+            return self._writer.refuse("release", None, "consent", reason)
         trouble = await self._make_sure()
         if trouble is not None:
             return self._writer.refuse("release", None, "unreachable", trouble.detail)
@@ -254,6 +315,8 @@ def open_device(
     read_only: bool = False,
     swap_direction: bool = False,
     max_kw: float | None = None,
+    ramp_kw_per_s: float | None = None,
+    permitted: Collection[str] | None = None,
 ) -> Device:
     """Make a device; no request is sent before its first use.
 
@@ -276,6 +339,11 @@ def open_device(
         The meter is mounted the wrong way round: exchange import and export.
     max_kw
         Nameplate power [kW]; larger readings are flagged bad.
+    ramp_kw_per_s
+        Fastest change of any of its setpoints [kW/s], where its map states none or a faster one.
+    permitted
+        Controls it may be given (`battery_power`, `generation_limit`, `charge_limit`), by its role and the owner's
+        consent; None: every one its map names.
 
     Raises
     ------
@@ -305,6 +373,8 @@ def open_device(
         read_only=read_only,
         swap_direction=swap_direction,
         max_kw=max_kw,
+        ramp_kw_per_s=ramp_kw_per_s,
+        permitted=permitted,
     )
 
 

@@ -5,11 +5,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from drivers.memory import CounterMemory
 from drivers.protocols import Quality
 from drivers.quantities import COUNTERS, NEVER_NEGATIVE
 
 OVERLOAD_FRAC: Final = 1.2
 """Power above nameplate times this is no measurement."""
+MOST_VOLTS: Final = 480.0
+"""Phase to neutral of the highest low-voltage grids is 400 V; a fifth above that is no measurement."""
+COLDEST_DEGC: Final = -65.0
+HOTTEST_DEGC: Final = 200.0
+"""Beyond these no sensor of a building is right; broken ones often show -3276.8 or 6553.5."""
 COUNTER_SLACK_KWH: Final = 0.1
 """Counters tick in steps; a jump within this is never judged."""
 EXCHANGE_AFTER: Final = 3
@@ -36,7 +42,7 @@ class Flag:
 
 @dataclass(slots=True)
 class Counter:
-    """Keeps a lifetime counter rising through roll-over and meter exchange, while this process lives."""
+    """Keeps a lifetime counter rising through roll-over and meter exchange."""
 
     offset_kwh: float = 0.0
     last_raw_kwh: float | None = None
@@ -87,6 +93,22 @@ class Plausibility:
         self._same_since: datetime | None = None
         self._same_count = 0
 
+    def export_counters(self) -> dict[str, CounterMemory]:
+        """Where each counter stands, to be kept over a restart."""
+        return {
+            name: CounterMemory(
+                offset_kwh=counter.offset_kwh, last_raw_kwh=counter.last_raw_kwh, last_at=counter.last_at
+            )
+            for name, counter in self._counters.items()
+            if counter.last_raw_kwh is not None and counter.last_at is not None
+        }
+
+    def restore_counters(self, kept: Mapping[str, CounterMemory]) -> None:
+        """Go on from where counters stood; what was read since is believed over it."""
+        for name, memory in kept.items():
+            if name in COUNTERS and name not in self._counters:
+                self._counters[name] = Counter(memory.offset_kwh, memory.last_raw_kwh, memory.last_at)
+
     def judge(self, name: str, value: float, at: datetime) -> tuple[float | None, Flag | None]:
         """Value to publish and the flag on it, if any."""
         if name in NEVER_NEGATIVE and value < 0.0:
@@ -95,6 +117,10 @@ class Plausibility:
             return None, Flag(Quality.BAD, "not_a_fraction", f"{name} {value:g} is outside 0..1")
         if name.endswith("_hz") and not 40.0 <= value <= 70.0:
             return None, Flag(Quality.BAD, "not_a_grid", f"{value:g} Hz")
+        if name.startswith("voltage_") and value > MOST_VOLTS:
+            return None, Flag(Quality.BAD, "not_a_grid", f"{value:g} V between phase and neutral")
+        if name.endswith("_degc") and not COLDEST_DEGC <= value <= HOTTEST_DEGC:
+            return None, Flag(Quality.BAD, "not_a_temperature", f"{value:g} degC")
         if name in COUNTERS:
             return self._counters.setdefault(name, Counter()).take(value, at, self._max_kw)
         if self._max_kw is not None and name.endswith("_kw") and "limit" not in name:

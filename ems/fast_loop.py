@@ -106,14 +106,15 @@ class FastLoop:
         states = {state.site_id: state for state in record.states}
         expected = {site.site_id: site for site in record.outlook.sites}
         asked: dict[str, dict[str, Setpoint]] = {}
-        in_force = {d.setpoint_id for d in record.deliveries if d.outcome in IN_FORCE}
+        in_force = {d.setpoint_id: d for d in record.deliveries if d.outcome in IN_FORCE}
         clamped_kw = {
             d.setpoint_id: d.held_kw for d in record.deliveries if d.outcome is DeliveryOutcome.CLAMPED
         }
         self.book.adopt(record.conducts)
         for setpoint in record.setpoints:
             if setpoint.id in in_force:
-                asked.setdefault(setpoint.site_id, {})[_key(setpoint)] = setpoint
+                held = _as_held(setpoint, in_force[setpoint.id])
+                asked.setdefault(setpoint.site_id, {})[_key(setpoint)] = held
         counting = {site.id: counts for site, counts in zip(record.sites, record.standings, strict=True)}
         for plan in record.plans:
             site, state = self._sites.get(plan.site_id), states[plan.site_id]
@@ -272,7 +273,7 @@ class FastLoop:
                 continue
             self._metrics.setpoints.labels(outcome=delivery.outcome).inc()
             if delivery.outcome in IN_FORCE:
-                _replace(course.asked, setpoint)
+                _replace(course.asked, _as_held(setpoint, delivery))
                 if delivery.outcome is DeliveryOutcome.CLAMPED:
                     course.clamped_kw[setpoint.id] = delivery.held_kw
                 course.refused_at.pop(_key(setpoint), None)
@@ -346,6 +347,11 @@ def _differs(held: Setpoint | None, wanted: Setpoint, at: datetime) -> bool:
     if abs(wanted.value_kw - held.value_kw) > DEAD_BAND_KW:
         return True
     return at - held.valid_from >= (held.valid_until - held.valid_from) / 2
+
+
+def _as_held(setpoint: Setpoint, delivery: Delivery) -> Setpoint:
+    """Return the setpoint as the device holds it; a ramp step on its way there differs and so is asked again."""
+    return replace(setpoint, value_kw=delivery.held_kw) if delivery.underway else setpoint
 
 
 def _replace(asked: dict[str, Setpoint], setpoint: Setpoint) -> None:

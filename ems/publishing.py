@@ -45,6 +45,8 @@ class Delivery:
     """False when the device held it already and nothing was sent."""
     detail: str
     """Why it was clamped, refused or left unverified; empty when applied."""
+    underway: bool = False
+    """Whether a ramp cut it: asked again, the device goes on towards it."""
 
 
 Journal = Callable[[Sequence[Setpoint]], Awaitable[None]]
@@ -133,6 +135,7 @@ def _delivery(setpoint: Setpoint, receipt: Receipt) -> Delivery:
         at=receipt.at,
         written=written,
         detail=detail,
+        underway=isinstance(receipt, Clamped) and receipt.underway,
     )
 
 

@@ -83,6 +83,20 @@ class Connection:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Share:
+    """Lets other readers use a device that accepts one connection: the service answers them from its own."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    port: Annotated[int, Field(ge=1, le=65535), NUMERIC]
+    """TCP port on which others reach the device, in Modbus TCP whatever it speaks itself."""
+    host: str = "127.0.0.1"
+    """Address to listen on; anybody who reaches it can read the device."""
+    allow_writes: bool = False
+    """Pass writes of others through as well; they are refused otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GridSignal:
     """The grid operator's limit signal a site lives under; without it the fail-safe limit holds."""
 
@@ -111,7 +125,7 @@ class DeviceRef:
     unit_id: Annotated[int, Field(ge=0, le=247), NUMERIC] = 1
     """Modbus unit."""
     driver: str
-    """`sunspec`, or the name of a device file."""
+    """`sunspec`, the name of a device file, or the path of one (`*.yaml`, from the site file's folder)."""
     role: Role
     """What it does here."""
     read_only: bool = False
@@ -119,9 +133,14 @@ class DeviceRef:
     swap_direction: bool = False
     """A meter mounted the wrong way round: exchange import and export."""
     rated_kw: PositiveKw | None = None
-    """AC rating of an inverter [kW]; a hybrid inverter needs it, as solar and battery share it."""
+    """AC rating of an inverter [kW]; a hybrid inverter needs it, as solar and battery share it. Of a meter: the most
+    its connection can carry; readings a fifth above it are no measurement."""
+    ramp_kw_per_s: PositiveKw | None = None
+    """Fastest change of its setpoints [kW/s]; at once when left out, unless its device file states one."""
     conversion_eff_frac: Efficiency = 0.97
     """AC energy per DC energy of a hybrid inverter, in either direction."""
+    share: Share | None = None
+    """Where other readers may reach it while the service runs; nowhere when left out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -409,6 +428,18 @@ class Site:
     def sheddables(self) -> tuple[SheddableAsset, ...]:
         """Its loads that can be cut."""
         return tuple(asset for asset in self.assets if isinstance(asset, SheddableAsset))
+
+    @property
+    def idle_devices(self) -> tuple[str, ...]:
+        """Names of devices that are read for nothing: no grid meter, no asset behind them, no signal taken from them."""
+        served = {asset.device for asset in self.assets}
+        if self.grid_signal is not None and self.grid_signal.device is not None:
+            served.add(self.grid_signal.device)
+        return tuple(
+            name
+            for name, device in self.devices.items()
+            if device.role is not Role.GRID_METER and name not in served
+        )
 
     def asset(self, name: str) -> PvAsset | BatteryAsset | VehicleAsset | SheddableAsset | None:
         """Return the asset of that name, or None."""

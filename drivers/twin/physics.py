@@ -74,6 +74,10 @@ class Orders:
     """Cap on AC output."""
     ac_limit_until_s: float | None = None
     """Reversion instant."""
+    ac_target_kw: float | None = None
+    """AC power to give, taking -; None: own mode. The battery makes up for what PV does not give."""
+    ac_target_until_s: float | None = None
+    """Reversion instant."""
     charge_current_a: float = 16.0
     """Charger: current limit."""
     charger_heard_s: float = 0.0
@@ -178,7 +182,7 @@ class HomePhysics:
         times = [self.spec.load.at_s(now)[1]]
         if self.spec.pv is not None:
             times.append(self.spec.pv.at_s(now)[1])
-        for end in (orders.battery_until_s, orders.ac_limit_until_s):
+        for end in (orders.battery_until_s, orders.ac_limit_until_s, orders.ac_target_until_s):
             if end is not None:
                 times.append(end - now)
         if self.spec.charger is not None:
@@ -210,6 +214,9 @@ class HomePhysics:
             self.totals.reversions += 1
         if orders.ac_limit_until_s is not None and self.now_s >= orders.ac_limit_until_s - _TINY_S:
             orders.ac_limit_kw = orders.ac_limit_until_s = None
+            self.totals.reversions += 1
+        if orders.ac_target_until_s is not None and self.now_s >= orders.ac_target_until_s - _TINY_S:
+            orders.ac_target_kw = orders.ac_target_until_s = None
             self.totals.reversions += 1
         charger = self.spec.charger
         if charger is not None and self.now_s >= orders.charger_heard_s + orders.charger_timeout_s - _TINY_S:
@@ -257,8 +264,13 @@ class HomePhysics:
         out_limit_kw = inverter.ac_limit_kw
         if self.orders.ac_limit_kw is not None:
             out_limit_kw = min(out_limit_kw, self.orders.ac_limit_kw)
+        target_kw = self.orders.ac_target_kw
+        if target_kw is not None:
+            out_limit_kw = min(out_limit_kw, max(0.0, target_kw))
         pv_kw = self.spec.pv.at_s(self.now_s)[0] / eff if self.spec.pv is not None else 0.0
         wanted_kw = pv_kw - min(load_kw + vehicle_kw + heat_pump_kw, out_limit_kw) / eff
+        if target_kw is not None:
+            wanted_kw = pv_kw - (min(target_kw, out_limit_kw) / eff if target_kw >= 0.0 else target_kw * eff)
         battery_kw = self._battery_kw(wanted_kw, pv_kw, inverter.ac_limit_kw * eff)
         excess_kw = pv_kw - battery_kw - out_limit_kw / eff
         used_kw = pv_kw

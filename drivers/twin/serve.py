@@ -9,6 +9,7 @@ from typing import Literal
 from drivers.protocols import Clock
 from drivers.twin.charger import DRIVER as CHARGER_DRIVER
 from drivers.twin.charger import Charger
+from drivers.twin.der import DerInverter
 from drivers.twin.faults import Faults
 from drivers.twin.heat_pump import HeatPump
 from drivers.twin.hybrid import HybridInverter
@@ -92,7 +93,8 @@ class ServedHome:
         self._add("meter", spec.meter, meter, faults)
         if spec.inverter is not None:
             faults = Faults()
-            inverter = HybridInverter(physics, faults, serial=f"{spec.name}-I")
+            front = DerInverter if spec.inverter.models == "700" else HybridInverter
+            inverter = front(physics, faults, serial=f"{spec.name}-I")
             self._reboots["inverter"] = inverter.reboot
             self._add("inverter", "sunspec", inverter, faults)
         if spec.charger is not None:

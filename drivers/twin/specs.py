@@ -37,6 +37,12 @@ class InverterSpec:
     """AC rating in both directions [kW]."""
     conversion_eff_frac: float = 0.97
     """AC energy out per DC energy in, and DC out per AC in."""
+    models: Literal["100", "110", "700"] = "100"
+    """SunSpec generation it speaks: 101/103 (integers) or 111/113 (floats) with 120-124 and 160, or 701-714 (IEEE 1547)."""
+    phases: Literal[1, 3] = 3
+    """Phases it feeds."""
+    battery_bank: bool = False
+    """Also shows its battery as model 802; not with 700."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
