@@ -134,7 +134,7 @@ class DeviceRef:
     """A meter mounted the wrong way round: exchange import and export."""
     rated_kw: PositiveKw | None = None
     """AC rating of an inverter [kW]; a hybrid inverter needs it, as solar and battery share it. Of a meter: the most
-    its connection can carry; readings a fifth above it are no measurement."""
+    its connection can carry; readings a fifth above it are no measurement. Four times the contracted power when left out."""
     ramp_kw_per_s: PositiveKw | None = None
     """Fastest change of its setpoints [kW/s]; at once when left out, unless its device file states one."""
     conversion_eff_frac: Efficiency = 0.97

@@ -28,6 +28,9 @@ from forecasting import LoadForecaster, SolarForecaster
 
 log = logging.getLogger("ems.wiring")
 
+BEYOND_CONNECTION = 4.0
+"""A contracted power may be exceeded, but not by this factor: such a reading is off by ten, or of something else."""
+
 
 def driver_names() -> Sequence[str]:
     """Return every value `devices.*.driver` may take; raises EmsError when a device file is broken."""
@@ -300,9 +303,12 @@ def _nameplate_kw(site: Site, device: str) -> float | None:
     """Return the power above which a reading of this device cannot be true [kW]; None where nothing is known."""
     ref = site.devices[device]
     if ref.role is Role.GRID_METER:
-        return (
-            ref.rated_kw
-        )  # a contracted power may be exceeded, so only what the file says of the connection itself
+        return ref.rated_kw or BEYOND_CONNECTION * max(
+            site.connection.import_limit_kw,
+            site.connection.export_limit_kw,
+            sum(pv.rated_kw for pv in site.pvs),
+            sum(vehicle.charge_limit_kw for vehicle in site.vehicles),
+        )
     rated = [ref.rated_kw or 0.0]
     for asset in site.assets:
         if asset.device == device:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from prometheus_client import generate_latest
 
@@ -18,7 +19,7 @@ from ems.metrics import Metrics
 from ems.service import Service, make_service
 from ems.setpoints import Quantity
 from ems.settings import Settings
-from ems.site import Consents, Site
+from ems.site import Connection, Consents, Site
 from ems.store import Store
 from ems.wiring import open_devices, permitted_controls
 from tests.ems.street import NOON, Street, served_street
@@ -42,6 +43,22 @@ async def test_a_device_itself_refuses_what_the_household_did_not_consent_to(tmp
         assert home.homes[0].stations["inverter"][1].writes == 0
     assert permitted_controls(site, "inverter") == {"generation_limit"}
     assert permitted_controls(home.sites[0], "inverter") == {"battery_power", "generation_limit"}
+
+
+async def test_a_meter_that_shows_ten_times_too_much_is_not_believed(tmp_path: Path) -> None:
+    async with served_street(tmp_path, count=1) as home, LinkPool(clock=home.clock.now) as links:
+        site = replace(
+            home.sites[0], connection=Connection(import_limit_kw=3.0, export_limit_kw=3.0), assets=()
+        )
+        devices = open_devices((site,), links)
+        physics = home.homes[0].physics
+        physics.spec = replace(physics.spec, load=replace(physics.spec.load, power_kw=np.full(24, 25.0)))
+        physics.settle()
+        sample = (await devices[site.id, "meter"].read())["net_import_kw"]
+        roomy = open_devices((with_device(site, "meter", rated_kw=60.0),), links)
+        believed = (await roomy[site.id, "meter"].read())["net_import_kw"]
+    assert sample.value is None and sample.cause is not None and "nameplate" in sample.cause
+    assert believed.usable and believed.value is not None and believed.value > 15.0
 
 
 async def test_the_fast_loop_goes_on_with_a_ramp_until_the_plan_is_reached(tmp_path: Path) -> None:
