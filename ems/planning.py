@@ -17,6 +17,7 @@ from ems.readings import Quality
 from ems.site import BatteryAsset, Role, Site, VehicleAsset
 from ems.state import SiteState, VehicleState
 from optimizer import (
+    LADDER,
     Battery,
     DispatchProblem,
     DispatchSolution,
@@ -137,7 +138,8 @@ def to_problem(
     alone = _alone(site, state, hours)
     assets: list[HybridInverter | Pv | Battery | Vehicle | SheddableLoad] = [*_inverters(site)]
     for pv in site.pvs:
-        forecast_kw = expected.pv[pv.name].mean_kw
+        band = expected.pv[pv.name]
+        forecast_kw = band.low_kw if state.islanded else band.mean_kw
         available_kw = _now_first(forecast_kw, state.powers.pv_kw.get(pv.name))
         if pv.name in held_back:
             available_kw = np.maximum(available_kw, forecast_kw)
@@ -154,9 +156,13 @@ def to_problem(
             _as_battery(site, battery, state.stored_kwh[battery.name]),
             end_value_per_kwh=end_value_per_kwh(battery, expected),
             asked_kw=None if state.islanded else _asked_kw(battery, counts, own_mode),
-            band_min_kwh=np.where(alone, 0.0, battery.reserve_frac * battery.capacity_kwh)
+            # an outage is what the reserve was kept for
+            band_min_kwh=battery.capacity_kwh
+            * (site.own_reserve_frac(battery.name) if state.islanded else battery.reserve_frac),
+            # what a battery itself keeps back is not there for an island: as dear as load that stays dark
+            band_price_per_kwh_h=LADDER.unserved_load * float(np.abs(expected.buy_per_kwh).max())
             if state.islanded
-            else battery.reserve_frac * battery.capacity_kwh,
+            else None,
         )
         for battery in site.batteries
         if site.consents.control_storage
@@ -167,13 +173,17 @@ def to_problem(
         if _is_planned(site, vehicle, counts[0])
         and (session := _session(vehicle, state.vehicles.get(vehicle.name), outlook)) is not None
     ]
-    load_kw = _now_first(expected.load.mean_kw, state.powers.load_kw)
+    # nobody helps an island out: it is planned for a high load and little sun
+    load_kw = _now_first(
+        expected.load.high_kw if state.islanded else expected.load.mean_kw, state.powers.load_kw
+    )
     for vehicle in site.vehicles:
         if not _is_planned(site, vehicle, counts[0]):
             load_kw = load_kw + _charging_at_will(
                 vehicle, state, hours, kw=_asked_charge_kw(vehicle, counts[0])
             )
     if state.islanded:
+        load_kw[0] += sum(load.rated_kw for load in site.sheddables if load.name in state.cut)
         sheddable_kw = _sheddable_kw(site, state, load_kw)
         assets += [
             SheddableLoad(
@@ -478,7 +488,7 @@ def _sheddable_kw(site: Site, state: SiteState, load_kw: FloatArray) -> dict[str
     """Return what of the expected load is behind switches [kW], per asset: measured now, else by nameplate."""
     left_kw, found = load_kw.copy(), {}
     for load in site.sheddables if site.consents.shed_loads else ():
-        drawn_kw = state.shed_kw.get(load.name) or load.rated_kw
+        drawn_kw = load.rated_kw if load.name in state.cut else state.shed_kw.get(load.name, load.rated_kw)
         found[load.name] = np.clip(left_kw, 0.0, drawn_kw)
         left_kw = left_kw - found[load.name]
     return found

@@ -385,7 +385,7 @@ class Site:
     """Emission factor of imported energy [kg/kWh]; for reports."""
 
     def __post_init__(self) -> None:
-        """Refuse what only shows when parts are held against each other; a backup raises the batteries' reserve."""
+        """Refuse what only shows when parts are held against each other."""
         found = contradictions(
             time_zone=self.time_zone,
             devices=self.devices,
@@ -394,15 +394,6 @@ class Site:
         )
         if found:
             raise ValueError("; ".join(contradiction.problem for contradiction in found))
-        if self.backup is not None:
-            kept = self.backup.reserve_frac
-            raised = (
-                replace(asset, reserve_frac=max(asset.reserve_frac, kept))
-                if isinstance(asset, BatteryAsset)
-                else asset
-                for asset in self.assets
-            )
-            object.__setattr__(self, "assets", tuple(raised))
 
     @property
     def grid_meter(self) -> str:
@@ -416,8 +407,18 @@ class Site:
 
     @property
     def batteries(self) -> tuple[BatteryAsset, ...]:
-        """Its batteries."""
-        return tuple(asset for asset in self.assets if isinstance(asset, BatteryAsset))
+        """Its batteries, each with the reserve that is kept while the grid is there."""
+        kept = 0.0 if self.backup is None else self.backup.reserve_frac
+        return tuple(
+            asset if asset.reserve_frac >= kept else replace(asset, reserve_frac=kept)
+            for asset in self.assets
+            if isinstance(asset, BatteryAsset)
+        )
+
+    def own_reserve_frac(self, battery: str) -> float:
+        """Return what a battery keeps back even in an outage, as a share of its capacity."""
+        found = self.asset(battery)
+        return found.reserve_frac if isinstance(found, BatteryAsset) else 0.0
 
     @property
     def vehicles(self) -> tuple[VehicleAsset, ...]:

@@ -135,6 +135,8 @@ class SiteState:
     """Since when the grid is lost or coming back (aware UTC); None while it is there."""
     shed_kw: Mapping[str, float] = field(default_factory=dict)
     """What loads that can be cut draw now, by asset [kW]; one that is not measured is not in it."""
+    cut: frozenset[str] = frozenset()
+    """Loads that their switches show as cut; what the household draws now is without them."""
 
     @property
     def islanded(self) -> bool:
@@ -256,6 +258,7 @@ def estimate_state(site: Site, reading: SiteReading, carried: CarriedState, *, a
             for load in site.sheddables
             if (kw := reading.usable(load.device, "net_consumption_kw")) is not None
         },
+        cut=frozenset(load.name for load in site.sheddables if reading.usable(load.device, "closed") == 0.0),
     )
 
 
