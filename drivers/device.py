@@ -1,7 +1,7 @@
 """A device on the field bus: read it, write it, never trust it."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -92,11 +92,13 @@ class Device:
         max_kw: float | None = None,
         ramp_kw_per_s: float | None = None,
         permitted: Collection[str] | None = None,
+        one_client: bool = False,
     ) -> None:
         self.name, self.driver, self.unit_id = name, driver, unit_id
         self.endpoint = link.endpoint.text
         self.read_only = read_only
         self.permitted = None if permitted is None else frozenset(permitted)
+        self.one_client = one_client
         self._link, self._clock, self._source = link, clock, source
         self._swap = swap_direction
         self._plausibility = Plausibility(max_kw=max_kw)
@@ -169,7 +171,7 @@ class Device:
             self._identity, found = await self._source.learn(self._link, self.unit_id)
         except LinkError as error:
             self._identity = None
-            return error.trouble
+            return self._explained(error.trouble)
         if self._reader is None or found != self._reader.map:
             self._adopt(found)
         self._writer.forget()
@@ -282,6 +284,13 @@ class Device:
         found = await self.identify()
         return found if isinstance(found, Trouble) else None
 
+    def _explained(self, trouble: Trouble) -> Trouble:
+        """The trouble, with the likeliest cause where the device is known to talk to one client only."""
+        if not self.one_client or trouble.kind not in (TroubleKind.UNREACHABLE, TroubleKind.TIMEOUT):
+            return trouble
+        hint = "it accepts one connection, and another reader may have it"
+        return replace(trouble, detail=f"{trouble.detail}; {hint}")
+
     def _adopt(self, device_map: DeviceMap) -> None:
         self._reader = Reader(
             name=self.name,
@@ -347,11 +356,13 @@ def open_device(
         raise DriverError(f"device {name}: unit_id {unit_id} is not within 0..255")
     link = links.link(endpoint)
     source: Learns
+    one_client = False
     if driver == SUNSPEC:
         source = _SunSpec()
     elif driver in device_file_names() or driver.endswith(".yaml"):
-        source = load_device_file(driver)
-        link.require(min_gap_s=source.min_gap_s, timeout_s=source.timeout_s)
+        file = source = load_device_file(driver)
+        one_client = file.spec.link.one_client
+        link.require(min_gap_s=file.min_gap_s, timeout_s=file.timeout_s)
     else:
         raise UnknownDriverError(
             f"device {name}: driver {driver!r} is not known; known are {', '.join(known_drivers())}"
@@ -368,6 +379,7 @@ def open_device(
         max_kw=max_kw,
         ramp_kw_per_s=ramp_kw_per_s,
         permitted=permitted,
+        one_client=one_client,
     )
 
 
