@@ -104,6 +104,7 @@ class Device:
         self._plausibility = Plausibility(max_kw=max_kw)
         self._counters = DeviceCounters()
         self._identity: Identity | None = None
+        self._serial: str | None = None
         self._reader: Reader | None = None
         self._connects_seen = -1
         self._last: DeviceReading | None = None
@@ -157,13 +158,16 @@ class Device:
     def export_memory(self) -> DeviceMemory:
         """What must not be forgotten when this process ends."""
         return DeviceMemory(
-            counters=self._plausibility.export_counters(), budgets=self._writer.budgets.export()
+            counters=self._plausibility.export_counters(),
+            budgets=self._writer.budgets.export(),
+            serial=self._serial,
         )
 
     def restore(self, memory: DeviceMemory) -> None:
         """Go on from what another process exported; to be called before the first read."""
         self._plausibility.restore_counters(memory.counters)
         self._writer.budgets.restore(memory.budgets)
+        self._serial = memory.serial
 
     async def identify(self) -> Identity | Trouble:
         """Ask the device who it is and learn its map. Never raises for device trouble."""
@@ -174,6 +178,9 @@ class Device:
             return self._explained(error.trouble)
         if self._reader is None or found != self._reader.map:
             self._adopt(found)
+        if self._serial is not None and self._identity.serial not in (None, self._serial):
+            self._plausibility.note_exchange()
+        self._serial = self._identity.serial or self._serial
         self._writer.forget()
         self._connects_seen = self._link.counters.connects
         return self._identity
@@ -194,17 +201,29 @@ class Device:
         if reader is not None:
             if trouble is None:
                 trouble = await reader.read(every_group=every_group)
+                if trouble is None and self._link.counters.connects != self._connects_seen:
+                    trouble = await self._read_anew()
             else:
                 reader.lose_all(trouble)
         if trouble is not None:
             self._counters.failed_reads += 1
             self._counters.timeouts += trouble.kind is TroubleKind.TIMEOUT
         at = self._clock()
-        samples = {} if reader is None else reader.samples(at)
+        samples = {} if self._reader is None else self._reader.samples(at)
         self._last = DeviceReading(
             device=self.name, at=at, samples=MappingProxyType(samples), trouble=trouble
         )
         return self._last
+
+    async def _read_anew(self) -> Trouble | None:
+        """The connection was lost on the way: what was read may be another device's, so ask who it is and read again."""
+        trouble = await self._make_sure()
+        if self._reader is None:
+            return trouble
+        if trouble is None:
+            return await self._reader.read(every_group=True)
+        self._reader.lose_all(trouble)
+        return trouble
 
     async def write_battery_power(self, net_consumption_kw: float, *, valid_s: float) -> Receipt:
         """Hold the battery at a power [kW, charging +, discharging -] for `valid_s` seconds, then revert."""
@@ -261,7 +280,7 @@ class Device:
             return self._writer.refuse(
                 control, asked_kw, "unsupported", f"{self.name} ({self.driver}) offers no {control}"
             )
-        return await self._writer.write(found, asked_kw, valid_s)
+        return await self._writer.write(found, asked_kw, valid_s, connection=self._connects_seen)
 
     async def _release(self, names: Sequence[str]) -> Receipt:
         if self.read_only:
@@ -278,7 +297,7 @@ class Device:
 
     async def _make_sure(self) -> Trouble | None:
         """Identify when that was never done, or when the connection was lost since: another device may answer."""
-        lost = self._link.counters.connects != self._connects_seen
+        lost = not self._link.is_connected or self._link.counters.connects != self._connects_seen
         if self._identity is not None and not lost:
             return None
         found = await self.identify()
