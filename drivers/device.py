@@ -1,7 +1,7 @@
 """A device on the field bus: read it, write it, never trust it."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -93,16 +93,19 @@ class Device:
         max_kw: float | None = None,
         ramp_kw_per_s: float | None = None,
         permitted: Collection[str] | None = None,
+        one_client: bool = False,
     ) -> None:
         self.name, self.driver, self.unit_id = name, driver, unit_id
         self.endpoint = link.endpoint.text
         self.read_only = read_only
         self.permitted = None if permitted is None else frozenset(permitted)
+        self.one_client = one_client
         self._link, self._clock, self._source = link, clock, source
         self._swap = swap_direction
         self._plausibility = Plausibility(max_kw=max_kw)
         self._counters = DeviceCounters()
         self._identity: Identity | None = None
+        self._serial: str | None = None
         self._reader: Reader | None = None
         self._connects_seen = -1
         self._last: DeviceReading | None = None
@@ -156,13 +159,16 @@ class Device:
     def export_memory(self) -> DeviceMemory:
         """What must not be forgotten when this process ends."""
         return DeviceMemory(
-            counters=self._plausibility.export_counters(), budgets=self._writer.budgets.export()
+            counters=self._plausibility.export_counters(),
+            budgets=self._writer.budgets.export(),
+            serial=self._serial,
         )
 
     def restore(self, memory: DeviceMemory) -> None:
         """Go on from what another process exported; to be called before the first read."""
         self._plausibility.restore_counters(memory.counters)
         self._writer.budgets.restore(memory.budgets)
+        self._serial = memory.serial
 
     async def identify(self) -> Identity | Trouble:
         """Ask the device who it is and learn its map. Never raises for device trouble."""
@@ -170,9 +176,12 @@ class Device:
             self._identity, found = await self._source.learn(self._link, self.unit_id)
         except LinkError as error:
             self._identity = None
-            return error.trouble
+            return self._explained(error.trouble)
         if self._reader is None or found != self._reader.map:
             self._adopt(found)
+        if self._serial is not None and self._identity.serial not in (None, self._serial):
+            self._plausibility.note_exchange()
+        self._serial = self._identity.serial or self._serial
         self._writer.forget()
         self._connects_seen = self._link.counters.connects
         return self._identity
@@ -193,17 +202,29 @@ class Device:
         if reader is not None:
             if trouble is None:
                 trouble = await reader.read(every_group=every_group)
+                if trouble is None and self._link.counters.connects != self._connects_seen:
+                    trouble = await self._read_anew()
             else:
                 reader.lose_all(trouble)
         if trouble is not None:
             self._counters.failed_reads += 1
             self._counters.timeouts += trouble.kind is TroubleKind.TIMEOUT
         at = self._clock()
-        samples = {} if reader is None else reader.samples(at)
+        samples = {} if self._reader is None else self._reader.samples(at)
         self._last = DeviceReading(
             device=self.name, at=at, samples=MappingProxyType(samples), trouble=trouble
         )
         return self._last
+
+    async def _read_anew(self) -> Trouble | None:
+        """The connection was lost on the way: what was read may be another device's, so ask who it is and read again."""
+        trouble = await self._make_sure()
+        if self._reader is None:
+            return trouble
+        if trouble is None:
+            return await self._reader.read(every_group=True)
+        self._reader.lose_all(trouble)
+        return trouble
 
     async def write_battery_power(self, net_consumption_kw: float, *, valid_s: float) -> Receipt:
         """Hold the battery at a power [kW, charging +, discharging -] for `valid_s` seconds, then revert."""
@@ -266,7 +287,7 @@ class Device:
             return self._writer.refuse(
                 control, asked_kw, "unsupported", f"{self.name} ({self.driver}) offers no {control}"
             )
-        return await self._writer.write(found, asked_kw, valid_s)
+        return await self._writer.write(found, asked_kw, valid_s, connection=self._connects_seen)
 
     async def _release(self, names: Sequence[str]) -> Receipt:
         if self.read_only:
@@ -283,11 +304,18 @@ class Device:
 
     async def _make_sure(self) -> Trouble | None:
         """Identify when that was never done, or when the connection was lost since: another device may answer."""
-        lost = self._link.counters.connects != self._connects_seen
+        lost = not self._link.is_connected or self._link.counters.connects != self._connects_seen
         if self._identity is not None and not lost:
             return None
         found = await self.identify()
         return found if isinstance(found, Trouble) else None
+
+    def _explained(self, trouble: Trouble) -> Trouble:
+        """The trouble, with the likeliest cause where the device is known to talk to one client only."""
+        if not self.one_client or trouble.kind not in (TroubleKind.UNREACHABLE, TroubleKind.TIMEOUT):
+            return trouble
+        hint = "it accepts one connection, and another reader may have it"
+        return replace(trouble, detail=f"{trouble.detail}; {hint}")
 
     def _adopt(self, device_map: DeviceMap) -> None:
         self._reader = Reader(
@@ -354,11 +382,13 @@ def open_device(
         raise DriverError(f"device {name}: unit_id {unit_id} is not within 0..255")
     link = links.link(endpoint)
     source: Learns
+    one_client = False
     if driver == SUNSPEC:
         source = _SunSpec()
     elif driver in device_file_names() or driver.endswith(".yaml"):
-        source = load_device_file(driver)
-        link.require(min_gap_s=source.min_gap_s, timeout_s=source.timeout_s)
+        file = source = load_device_file(driver)
+        one_client = file.spec.link.one_client
+        link.require(min_gap_s=file.min_gap_s, timeout_s=file.timeout_s)
     else:
         raise UnknownDriverError(
             f"device {name}: driver {driver!r} is not known; known are {', '.join(known_drivers())}"
@@ -375,6 +405,7 @@ def open_device(
         max_kw=max_kw,
         ramp_kw_per_s=ramp_kw_per_s,
         permitted=permitted,
+        one_client=one_client,
     )
 
 

@@ -43,3 +43,5 @@ class DeviceMemory:
     """By canonical quantity."""
     budgets: Mapping[str, BudgetMemory] = field(default_factory=dict)
     """By register or point name."""
+    serial: str | None = None
+    """Serial number of the device that answered last; None where it tells none."""

@@ -137,6 +137,11 @@ class Link:
         self._last_shape: tuple[int, int, int] | None = None
         self._given_up = 0
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection made last still stands, as far as anybody knows."""
+        return self._wire is not None and self._wire.lost is None
+
     def require(self, *, min_gap_s: float = 0.0, timeout_s: float = 0.0) -> None:
         """Slow down to what a device on this endpoint needs; the slowest of all wins."""
         if self._pacing.keep_gaps:

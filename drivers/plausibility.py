@@ -48,12 +48,17 @@ class Counter:
     last_raw_kwh: float | None = None
     last_at: datetime | None = None
     suspects: list[float] = field(default_factory=list)
+    exchanged: bool = False
+    """Another meter answers: what it shows next is where the old one stopped."""
 
     def take(self, raw_kwh: float, at: datetime, max_kw: float | None) -> tuple[float | None, Flag | None]:
         """Counter value to publish and, when a rule spoke, its flag; None when the raw value is not believed."""
         last, last_at = self.last_raw_kwh, self.last_at
         if last is None or last_at is None:
             return self._accept(raw_kwh, at), None
+        if self.exchanged:
+            self.offset_kwh += last - raw_kwh
+            return self._accept(raw_kwh, at), _exchanged(last, raw_kwh)
         rise = raw_kwh - last
         hours = (at - last_at).total_seconds() / 3600.0
         most = None if max_kw is None else max_kw * OVERLOAD_FRAC * hours + COUNTER_SLACK_KWH
@@ -69,18 +74,20 @@ class Counter:
         self.suspects = [s for s in self.suspects if s <= raw_kwh] + [raw_kwh]
         if len(self.suspects) >= EXCHANGE_AFTER:
             self.offset_kwh += last - self.suspects[0]
-            flag = Flag(
-                Quality.ESTIMATED, "meter_exchanged", f"continues from {last:g} kWh at {raw_kwh:g} kWh"
-            )
-            return self._accept(raw_kwh, at), flag
+            return self._accept(raw_kwh, at), _exchanged(last, raw_kwh)
         rule = "counter_went_back" if rise < 0.0 else "counter_jumped"
         return None, Flag(
             Quality.BAD, rule, f"{raw_kwh:g} kWh after {last:g} kWh {hours * 3600:.0f} s before"
         )
 
     def _accept(self, raw_kwh: float, at: datetime) -> float:
-        self.last_raw_kwh, self.last_at, self.suspects = raw_kwh, at, []
+        self.last_raw_kwh, self.last_at, self.suspects, self.exchanged = raw_kwh, at, [], False
         return raw_kwh + self.offset_kwh
+
+
+def _exchanged(last_kwh: float, raw_kwh: float) -> Flag:
+    cause = f"continues from {last_kwh:g} kWh at {raw_kwh:g} kWh"
+    return Flag(Quality.ESTIMATED, "meter_exchanged", cause)
 
 
 class Plausibility:
@@ -108,6 +115,11 @@ class Plausibility:
         for name, memory in kept.items():
             if name in COUNTERS and name not in self._counters:
                 self._counters[name] = Counter(memory.offset_kwh, memory.last_raw_kwh, memory.last_at)
+
+    def note_exchange(self) -> None:
+        """Another device answers in the place of the old one: its counters go on from where the old ones stood."""
+        for counter in self._counters.values():
+            counter.exchanged = counter.last_raw_kwh is not None
 
     def judge(self, name: str, value: float, at: datetime) -> tuple[float | None, Flag | None]:
         """Value to publish and the flag on it, if any."""

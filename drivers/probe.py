@@ -52,6 +52,8 @@ class ProbeReport:
     """What each control would send for an example setpoint; nothing was sent."""
     held: tuple[bytes | None, ...] = ()
     """What the registers of each planned write hold now; None where they cannot be read."""
+    one_client: bool = False
+    """The device accepts a single connection."""
     withheld: tuple[str, ...] = ()
     """Controls the device has and may not be given here: not its role, or no consent."""
     trouble: Trouble | None = None
@@ -106,6 +108,7 @@ async def probe(
         checks=checks,
         would_write=writes,
         held=tuple(held),
+        one_client=device.one_client,
         withheld=tuple(control for control in controls if not device.permits(control)),
         trouble=trouble,
     )

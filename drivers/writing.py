@@ -172,11 +172,19 @@ class Writer:
         """The device may have lost its settings; believe nothing about it."""
         self._held.clear()
 
-    async def write(self, control: Control, asked_kw: float, valid_s: float) -> Receipt:
-        """Make the device hold a setpoint [kW, our sign] for `valid_s` seconds."""
+    async def write(
+        self, control: Control, asked_kw: float, valid_s: float, *, connection: int | None = None
+    ) -> Receipt:
+        """Make the device hold a setpoint [kW, our sign] for `valid_s` seconds.
+
+        Parameters
+        ----------
+        connection
+            Number of the connection over which the device was identified; on another one nothing is sent.
+        """
         async with self._lock:
             order = self._order(control, asked_kw, valid_s)
-            receipt = order if isinstance(order, Refused) else await self._carry_out(order)
+            receipt = order if isinstance(order, Refused) else await self._carry_out(order, connection)
         return self._counted(receipt)
 
     async def release(self, controls: Sequence[Control]) -> Receipt:
@@ -269,7 +277,7 @@ class Writer:
             return 0.0, f"pauses below {control.pause_below_kw:g} kW"
         return asked_kw, None
 
-    async def _carry_out(self, order: _Order) -> Receipt:
+    async def _carry_out(self, order: _Order, connection: int | None = None) -> Receipt:
         held, rate = self._held.get(order.control.name), self._rate_kw_per_s(order.control)
         try:
             before = await self._read_back(order)
@@ -287,6 +295,9 @@ class Writer:
         except LinkError as error:
             rule = _NOTHING_SENT.get(error.trouble.kind, "unreachable")
             return self._refused(order.control.name, order.asked_kw, rule, error.trouble.detail)
+        if connection not in (None, self._link.counters.connects):
+            reason = "the connection was lost on the way, so another device may answer now; nothing was sent"
+            return self._refused(order.control.name, order.asked_kw, "unreachable", reason)
         due = [request for request in order.requests if not _spared(request, before)]
         try:
             names = [word.register.name for request in due for word in request.words]

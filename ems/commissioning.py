@@ -111,6 +111,8 @@ def _tell_report(report: ProbeReport, tell: Tell) -> bool:
     for name, sample in sorted(report.second.items()):
         value = "absent" if sample.value is None else f"{sample.value:.3f} {sample.unit}"
         tell(f"  {name:28} {value:>16}  {sample.quality}")
+    if report.one_client:
+        tell("  accepts one connection: let other readers use `share:` in the site file")
     for check in report.checks:
         tell(f"  {check.verdict:7} {check.rule}: {check.detail}")
     for write, held in zip(report.would_write, report.held, strict=True):

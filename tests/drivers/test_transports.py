@@ -178,3 +178,13 @@ async def test_a_read_only_service_lets_no_guest_write_either(clock, on_air):
         assert (await guest.write_register(5, 99, device_id=1)).exception_code == 1
         assert station.writes == 0
         guest.close()
+
+
+async def test_a_device_that_accepts_one_client_says_why_it_may_not_answer(links, on_air):
+    image = FileImage(load_device_file("huawei-sun2000").spec).image
+    async with on_air(image) as (endpoint, station):
+        station.faults.refuse_connections = True
+        device = open_device(name="i", endpoint=endpoint, unit_id=1, driver="huawei-sun2000", links=links)
+        reading = await device.read()
+    assert device.one_client
+    assert reading.trouble is not None and "another reader may have it" in reading.trouble.detail

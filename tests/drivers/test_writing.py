@@ -1,5 +1,6 @@
 """The way of a write: consent, allow-list and range, ramp, only if needed, budget, write, read-back, receipt."""
 
+import asyncio
 import textwrap
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -14,6 +15,7 @@ from drivers import (
     CounterMemory,
     DeviceFileError,
     DeviceMemory,
+    Quality,
     Refused,
     Unverified,
     open_device,
@@ -22,6 +24,7 @@ from drivers.budget import BudgetSpentError, WriteBudgets
 from drivers.device_file import load_spec
 from drivers.plausibility import Plausibility
 from drivers.registers import Table
+from drivers.sunspec.models import place
 from drivers.twin import BatterySpec, ChargerSpec, HomeSpec, InverterSpec, Profile, serve
 from drivers.twin.file_image import FileImage
 from drivers.twin.image import IllegalValueError
@@ -295,6 +298,28 @@ async def test_a_refusal_in_the_middle_of_a_sequence_is_no_refusal(home, links):
     assert isinstance(receipt, Unverified) and "illegal data value" in receipt.reason
 
 
+@pytest.mark.parametrize("noticed", [True, False], ids=["loss noticed", "loss not yet noticed"])
+async def test_after_a_lost_connection_nothing_is_sent_before_the_device_is_identified(noticed, home, links):
+    """What answers at this address now may be another device."""
+    inverter = opened(home, "inverter", links)
+    await inverter.read()
+    station = home.stations["inverter"][1]
+    before = station.writes
+    for client in tuple(station.clients):
+        client.abort()
+    if noticed:
+        await asyncio.sleep(0.02)
+        station.units = {1: home.stations["meter"][1].units[1]}  # the meter got the inverter's address
+        receipt = await inverter.write_battery_power(1.0, valid_s=900)
+        assert isinstance(receipt, Refused) and receipt.rule == "unsupported"
+        assert inverter.identity is not None and inverter.identity.model == "Grid meter"
+        return
+    receipt = await inverter.write_battery_power(1.0, valid_s=900)
+    assert isinstance(receipt, Refused) and "another device" in receipt.reason
+    assert station.writes == before
+    assert isinstance(await inverter.write_battery_power(1.0, valid_s=900), Applied)
+
+
 # what survives a restart
 
 
@@ -353,3 +378,31 @@ async def test_a_roll_over_while_the_service_was_down_is_noticed(clock):
     )
     value, flag = rules.judge("import_kwh", 0.4, clock() + timedelta(hours=2))
     assert value == pytest.approx(100_000.4) and flag is not None and flag.rule == "counter_rolled_over"
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["while running", "over a restart"])
+async def test_a_meter_with_another_serial_number_goes_on_from_the_old_at_once(restarted, clock, links):
+    """Higher or lower, no counter of another meter is a jump of ours; and nothing waits for three readings."""
+    start = clock()
+    flat = Profile(start_at=start, step_s=3600, power_kw=np.full(24, 1.0))
+    async with serve([HomeSpec(name="home", load=flat)], clock=clock) as (served,):
+        meter = opened(served, "meter", links)
+        old = (await meter.read())["import_kwh"].value
+        memory = meter.export_memory()
+        assert memory.serial == "home-M"
+        served.physics.meters.import_kwh = 77_000.0
+        image = served.stations["meter"][1].units[1]
+        serial = place(1, 40002, 66, {}).points["SN"]
+        image.store(Table.HOLDING, serial.address, b"another".ljust(2 * serial.words, b"\0"))
+        for client in tuple(served.stations["meter"][1].clients):
+            client.abort()
+        if restarted:
+            meter = opened(served, "meter", links)
+            meter.restore(memory)
+        clock.forward(minutes=6)
+        first = (await meter.read())["import_kwh"]
+        clock.forward(minutes=6)
+        second = (await meter.read())["import_kwh"]
+    assert first.value == pytest.approx(old) and first.quality is Quality.ESTIMATED
+    assert second.value == pytest.approx(old + 0.1, abs=0.002) and second.quality is Quality.GOOD
+    assert meter.counters.flags_by_rule["meter_exchanged"] == 2, "import and export"
