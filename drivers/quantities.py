@@ -72,10 +72,7 @@ HEAT_PUMP: Final = (
     "outdoor_degc",
     "room_degc",
 )
-SWITCH: Final = (
-    "consumption_limit_kw",
-    "closed",
-)
+SWITCH: Final = ("closed",)
 SIGNAL: Final = (
     "import_limit_kw",
     "export_limit_kw",
