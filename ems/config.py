@@ -17,7 +17,16 @@ from pydantic_core import ErrorDetails
 
 from ems.errors import ConfigError, DataError, Mistake
 from ems.recorded import read_price_series
-from ems.site import Asset, BatteryAsset, DeviceRef, PvAsset, Site, VehicleAsset, contradictions
+from ems.site import (
+    Asset,
+    BatteryAsset,
+    Controller,
+    DeviceRef,
+    PvAsset,
+    Site,
+    VehicleAsset,
+    contradictions,
+)
 from ems.tariffs import PriceSeries, SeriesRate
 from ems.yaml_reader import Document, dotted, read_yaml
 from ems.yaml_reader import Path as KeyPath
@@ -25,6 +34,7 @@ from ems.yaml_reader import Path as KeyPath
 _SITE: TypeAdapter[Site] = TypeAdapter(Site)
 _DEVICE: TypeAdapter[DeviceRef] = TypeAdapter(DeviceRef)
 _ASSET: TypeAdapter[Asset] = TypeAdapter(Asset)
+_CONTROLLER: TypeAdapter[Controller] = TypeAdapter(Controller)
 _SERIES: TypeAdapter[SeriesRate] = TypeAdapter(SeriesRate)
 Value = TypeVar("Value")
 _VARIABLE = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)\}")
@@ -36,7 +46,17 @@ _REMEDIES: Mapping[str, str] = {
     "from_local": 'quote the local time, e.g. "16:00"',
     "to_local": 'quote the local time, e.g. "21:00"; "00:00" is the end of the day',
     "ready_by_local": 'quote the local time, e.g. "07:00"',
+    "broker": "write mqtts://host:8883 or mqtt://host:1883; user and password have keys of their own",
+    "webhook": "write https://host/path, without user and password",
+    "address": "write an IPv4 address, e.g. 192.0.2.30 or 192.0.2.30:47808",
+    "bind": "write an IPv4 address of this machine, e.g. 192.0.2.5",
+    "object": "write the BACnet object as type,instance, e.g. analog-value,1",
+    "feedback": "write the BACnet object as type,instance, e.g. analog-input,1",
+    "validity": "write the BACnet object as type,instance, e.g. analog-value,9",
+    **dict.fromkeys(("password", "secret"), "write {env: NAME} or {file: PATH}: secrets stay out of site files"),
 }
+_SECRETS = frozenset({"password", "secret"})
+"""Keys below which no value is ever shown."""
 _KINDS: Mapping[str, str] = {
     "assets": "pv`, `battery` or `vehicle",
     "buy": "flat`, `time_of_use` or `series",
@@ -241,9 +261,10 @@ def _mistake(
 ) -> Mistake:
     loc = _written_path(error["loc"], entry)
     key = str(loc[-1]) if loc else ""
+    secret = not _SECRETS.isdisjoint(loc)
     where = at.path(loc, document)
     problem = error["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    value = "" if error["type"] == "missing" else _shown(error["input"])
+    value = "" if error["type"] == "missing" else "(hidden)" if secret else _shown(error["input"])
     remedy = "correct it"
     context = error.get("ctx", {})
     match error["type"]:
@@ -255,12 +276,12 @@ def _mistake(
             remedy = f"did you mean `{close[0]}`? otherwise remove it" if close else "remove it"
         case "union_tag_not_found":
             problem, remedy = (
-                "the key `kind` is missing",
-                f"add `kind: {_KINDS.get(_parent(loc), '...')}`",
+                f"the key `{_tag(context)}` is missing",
+                f"add `{_tag(context)}: {_KINDS.get(_parent(loc), '...')}`",
             )
         case "union_tag_invalid":
             problem, remedy = (
-                f"unknown kind {context.get('tag')!r}",
+                f"unknown {_tag(context)} {context.get('tag')!r}",
                 f"use one of {context.get('expected_tags')}",
             )
         case "literal_error" | "enum":
@@ -275,6 +296,11 @@ def _mistake(
             remedy = problem[0].lower() + problem[1:]
             problem = "wrong kind of value"
     return _named(path, document, where, value, problem, _REMEDIES.get(key, remedy) if loc else remedy)
+
+
+def _tag(context: Mapping[str, Any]) -> str:
+    """Return the key that tells the forms of a union apart."""
+    return str(context.get("discriminator", "'kind'")).strip("'")
 
 
 def _parent(loc: KeyPath) -> str:
@@ -318,10 +344,15 @@ def _across(
     devices = {
         str(name): _read(_DEVICE, ref) for name, ref in (refs.items() if isinstance(refs, dict) else ())
     }
+    told = entry.get("controllers")
+    controllers = {
+        str(name): _read(_CONTROLLER, one) for name, one in (told.items() if isinstance(told, dict) else ())
+    }
     for found in contradictions(
         time_zone=zone if isinstance(zone := entry.get("time_zone"), str) else None,
         devices=devices or {"": None},
         assets=[_read(_ASSET, asset) for asset in listed] if isinstance(listed, list) and devices else (),
+        controllers=controllers,
     ):
         where = at.path(found.path, document)
         value = _at(entry, found.path)

@@ -29,7 +29,7 @@ log = logging.getLogger("ems.fast_loop")
 DEAD_BAND_KW = 0.05
 """A setpoint that moved less than this is not written again [kW]."""
 USABLE = (Outcome.OPTIMAL, Outcome.FEASIBLE)
-IN_FORCE = (DeliveryOutcome.APPLIED, DeliveryOutcome.CLAMPED)
+IN_FORCE = (DeliveryOutcome.APPLIED, DeliveryOutcome.CLAMPED, DeliveryOutcome.SENT)
 RETRY_SHARE = 0.1
 """A setpoint that was refused is tried again after this share of its validity."""
 

@@ -193,7 +193,7 @@ def _allowed(site: Site, asset: BatteryAsset | PvAsset | VehicleAsset) -> bool:
         "pv": consents.curtail_solar,
         "vehicle": consents.control_vehicle,
     }[asset.kind]
-    return consent and not site.devices[asset.device].read_only
+    return consent and (asset.controller is not None or not site.devices[asset.device].read_only)
 
 
 def _setpoint(
