@@ -35,6 +35,7 @@ class Scope(StrEnum):
     FORECASTS_READ = "forecasts:read"
     PLANS_READ = "plans:read"
     SETPOINTS_READ = "setpoints:read"
+    ACKNOWLEDGEMENTS_WRITE = "acknowledgements:write"
     EDGES_READ = "edges:read"
     ACCOUNTS_READ = "accounts:read"
     CONTROL_WRITE = "control:write"
@@ -55,7 +56,7 @@ _MACHINE = frozenset(
 )
 SCOPES: dict[AccessRole, frozenset[Scope]] = {
     AccessRole.OPERATOR: frozenset(Scope),
-    AccessRole.CONTROLLER: _MACHINE,
+    AccessRole.CONTROLLER: _MACHINE | {Scope.ACKNOWLEDGEMENTS_WRITE},
     AccessRole.RESIDENT: _MACHINE | {Scope.ACCOUNTS_READ, Scope.CONTROL_WRITE},
 }
 """What each role may do, at the sites its key names."""

@@ -10,9 +10,11 @@ from datetime import datetime, timedelta
 from uuid import uuid4
 
 from ems.access import Principal
+from ems.channels import Ledger, Verdict
 from ems.clock import Clock
 from ems.errors import UnknownSite
 from ems.live import Live
+from ems.messages import AcknowledgementMessage
 from ems.store import Override, OverrideKind, Store
 
 _log = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ class Commands:
         store: Store,
         live: Live,
         clock: Clock,
+        ledger: Ledger,
         changed: Callable[[str], None] | None = None,
     ) -> None:
         """Take what commands act on.
@@ -41,6 +44,8 @@ class Commands:
             Sites of the service.
         store, live, clock
             Where requests are kept, who is told of them, and the time they are made at.
+        ledger
+            Who keeps what building controllers say.
         changed
             Called with the site id after each request, from any thread, so that devices follow at once.
         """
@@ -48,6 +53,7 @@ class Commands:
         self._store = store
         self._live = live
         self._clock = clock
+        self._ledger = ledger
         self._changed = changed
 
     def pause(self, who: Principal, site_id: str, *, lasts: timedelta, note: str = "") -> Override:
@@ -95,6 +101,11 @@ class Commands:
             _log.info("control.resumed site=%s by=%s", site_id, who.id)
             self._tell(site_id)
         return bool(held)
+
+    def acknowledge(self, who: Principal, site_id: str, message: AcknowledgementMessage) -> Verdict:
+        """Keep what a building controller says about a setpoint; on disk when it returns."""
+        self._require(who, site_id)
+        return self._ledger.record(message, site_id=site_id, channel="http")
 
     def paused(self, at: datetime) -> frozenset[str]:
         """Return the sites whose people took control at `at`."""

@@ -53,7 +53,9 @@ _REMEDIES: Mapping[str, str] = {
     "object": "write the BACnet object as type,instance, e.g. analog-value,1",
     "feedback": "write the BACnet object as type,instance, e.g. analog-input,1",
     "validity": "write the BACnet object as type,instance, e.g. analog-value,9",
-    **dict.fromkeys(("password", "secret"), "write {env: NAME} or {file: PATH}: secrets stay out of site files"),
+    **dict.fromkeys(
+        ("password", "secret"), "write {env: NAME} or {file: PATH}: secrets stay out of site files"
+    ),
 }
 _SECRETS = frozenset({"password", "secret"})
 """Keys below which no value is ever shown."""

@@ -17,8 +17,8 @@ from ems.publishing import Delivery, DeliveryOutcome
 from ems.setpoints import Setpoint, SetpointKind
 from ems.site import SITE_ASSET, Site
 
-SETPOINT_SCHEMA = "ems.setpoint/1"
-ACKNOWLEDGEMENT_SCHEMA = "ems.acknowledgement/1"
+SETPOINT_SCHEMA: Literal["ems.setpoint/1"] = "ems.setpoint/1"
+ACKNOWLEDGEMENT_SCHEMA: Literal["ems.acknowledgement/1"] = "ems.acknowledgement/1"
 LONGEST_BYTES = 16_384
 """No acknowledgement needs more."""
 
@@ -39,7 +39,11 @@ Text = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=20
 
 class _Message(BaseModel):
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_by_name=True, validate_by_alias=True
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        validate_by_name=True,
+        validate_by_alias=True,
     )
 
     def to_json(self) -> bytes:
@@ -61,7 +65,7 @@ class ReasonMessage(_Message):
 class SetpointMessage(_Message):
     """One request to one asset. It never outlives `valid_until`."""
 
-    schema_: Literal["ems.setpoint/1"] = Field(default=SETPOINT_SCHEMA, alias="schema")
+    schema_: Literal["ems.setpoint/1"] = Field(alias="schema")
     """Name and version of this form."""
     id: Text
     """Unique; the same request told twice has the same id."""
@@ -110,7 +114,7 @@ class AcknowledgementState(StrEnum):
 class AcknowledgementMessage(_Message):
     """What a controller says about one setpoint. Saying the same again changes nothing."""
 
-    schema_: Literal["ems.acknowledgement/1"] = Field(default=ACKNOWLEDGEMENT_SCHEMA, alias="schema")
+    schema_: Literal["ems.acknowledgement/1"] = Field(alias="schema")
     """Name and version of this form."""
     setpoint_id: Text
     """`id` of the setpoint."""
@@ -142,6 +146,7 @@ def setpoint_message(setpoint: Setpoint) -> SetpointMessage:
     """Return what controllers are told of a setpoint; it holds from the instant it was decided."""
     reason = setpoint.reason
     return SetpointMessage(
+        schema_=SETPOINT_SCHEMA,
         id=setpoint.id,
         site_id=setpoint.site_id,
         asset=setpoint.asset,

@@ -181,6 +181,7 @@ class VehicleAsset:
     controller: Name | None = None
     """Controller that carries its setpoints out; None: its device does."""
 
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SecretRef:
     """Where a secret lies: it is never in the site file itself."""
@@ -292,8 +293,8 @@ class BacnetController:
     """Marks this form of controller."""
     address: BacnetAddress
     """Its IPv4 address, e.g. `192.0.2.30` or `192.0.2.30:47808`."""
-    bind: BacnetAddress = "0.0.0.0"  # noqa: S104 - an own address is needed only where there are several
-    """The service's own address to send from; without a port the system chooses one."""
+    bind: Annotated[str, StringConstraints(pattern=r"^\d{1,3}(\.\d{1,3}){3}$")] = "0.0.0.0"  # noqa: S104
+    """The service's own IPv4 address to send from, where there are several; the system chooses the port."""
     points: Annotated[dict[PointName, BacnetPoint], Field(min_length=1)]
     """By asset, or by `asset.quantity` where an asset has several."""
     poll_s: WaitS = 10.0

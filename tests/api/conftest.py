@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 from api.app import create_app
 from api.settings import Settings
 from ems.access import AccessRole, new_key
+from ems.channels import Ledger
 from ems.clock import ManualClock, grid_epochs
 from ems.codec import FloatArray
 from ems.cycle import CycleRecord
@@ -323,9 +324,13 @@ class FakeService:
     clock: ManualClock
     live: Live = field(default_factory=Live)
     metrics: Metrics = field(default_factory=Metrics)
+    ledger: Ledger = field(init=False)
     troubles: tuple[str, ...] = ()
     running: bool = False
     loop: asyncio.AbstractEventLoop | None = None
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(self.sites, store=self.store, clock=self.clock, metrics=self.metrics)
 
     def problems(self) -> tuple[str, ...]:
         return self.troubles
