@@ -46,6 +46,11 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def instant(text: str) -> datetime:
+    """Read an instant of a message."""
+    return datetime.fromisoformat(text)
+
+
 def tell(event: str, **what: object) -> None:
     """Write one event."""
     sys.stdout.write(json.dumps({"at": now().isoformat(), "event": event} | what) + "\n")
@@ -73,13 +78,13 @@ class Plant:
         if setpoint["id"] in self.said:
             return self.said[setpoint["id"]]
         held = self.following.get(asset)
-        if held is not None and setpoint["valid_from"] < held["valid_from"]:
+        if held is not None and instant(setpoint["valid_from"]) < instant(held["valid_from"]):
             return None  # an old one that came late; the newest stands
         if not setpoint.get("schema", "").startswith("ems.setpoint/1"):
             return self._say(setpoint, "refused", detail="unknown schema")
         if setpoint["quantity"] not in KNOWN:
             return self._say(setpoint, "refused", detail=f"unknown quantity {setpoint['quantity']}")
-        if datetime.fromisoformat(setpoint["valid_until"]) <= now():
+        if instant(setpoint["valid_until"]) <= now():
             return self._say(setpoint, "expired")
         value_kw = setpoint["value_kw"]
         if setpoint["kind"] == "mode" or value_kw is None:
@@ -95,9 +100,7 @@ class Plant:
 
     def run_out(self) -> list[dict[str, Any]]:
         """Go back to own mode where a setpoint has ended; returns what to say about it."""
-        over = [
-            held for held in self.following.values() if datetime.fromisoformat(held["valid_until"]) <= now()
-        ]
+        over = [held for held in self.following.values() if instant(held["valid_until"]) <= now()]
         for held in over:
             del self.following[held["asset"]]
         return [self._say(held, "expired", detail="own mode") for held in over]
@@ -262,7 +265,7 @@ async def speak_webhook(plant: Plant, *, listen: str, secret: str) -> None:
 
 
 class BacnetDevice:
-    """A BACnet device with, for its asset: analog-value 1 (command), analog-value 2 (seconds left), analog-input 1 (power)."""
+    """A BACnet device for one asset: analog-value 1 (command), analog-value 2 (seconds left), analog-input 1 (power)."""
 
     def __init__(self, plant: Plant, *, listen: str, priority: int = 10) -> None:
         from bacpypes3.app import Application

@@ -266,7 +266,7 @@ class BacnetChannel:
                     while True:
                         await changes.get_value()
                         self._news.set()
-            except (ErrorRejectAbortNack, Exception) as error:
+            except (ErrorRejectAbortNack, Exception) as error:  # noqa: BLE001 - whatever the stack does, polling goes on
                 log.debug("bacnet.no_cov point=%s cause=%s", place.name, error)
             await asyncio.sleep(COV_RETRY_S)
 

@@ -1,4 +1,4 @@
-"""The ledger: what controllers said about setpoints, judged once, whichever channel it came by, and kept before it counts."""
+"""The ledger: what controllers said about setpoints, judged once, whichever way it came, and kept before it counts."""
 
 import logging
 from collections import OrderedDict
