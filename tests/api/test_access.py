@@ -65,7 +65,12 @@ def ask(client: TestClient, method: str, path: str, headers: dict[str, str], sit
     url = path.replace("{site_id}", site_id)
     if url.endswith("/readings"):
         url += "?quantity=meter.net_import_kw"
-    body = {"json": {"lasts_h": 1}} if method == "PUT" else {}
+    url = url.replace("{name}", "setpoint")
+    acknowledgement = {
+        "schema": "ems.acknowledgement/1", "setpoint_id": f"{site_id}.battery.1780460100", "state": "applied",
+        "at": "2026-06-03T04:20:00Z", "controller": "bms",
+    }  # fmt: skip
+    body = {"PUT": {"json": {"lasts_h": 1}}, "POST": {"json": acknowledgement}}.get(method, {})
     return client.request(method, url, headers=headers, **body)
 
 
@@ -198,7 +203,10 @@ def test_only_operators_open_every_site() -> None:
 
 
 def test_roles_nest_as_documented() -> None:
-    assert SCOPES[AccessRole.CONTROLLER] < SCOPES[AccessRole.RESIDENT] < SCOPES[AccessRole.OPERATOR]
+    controller = SCOPES[AccessRole.CONTROLLER] - {
+        Scope.ACKNOWLEDGEMENTS_WRITE
+    }  # a person carries nothing out
+    assert controller < SCOPES[AccessRole.RESIDENT] < SCOPES[AccessRole.OPERATOR]
     assert SCOPES[AccessRole.OPERATOR] == frozenset(Scope)
 
 

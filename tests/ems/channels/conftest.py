@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 
@@ -118,6 +118,34 @@ def make_broker(tmp_path: Path) -> Iterator[Callable[..., Broker]]:
         broker.kill()
 
 
+def made_setpoint(
+    kw: float | None,
+    *,
+    asset: str = "store",
+    site_id: str = "home-01",
+    number: int = 1,
+    lasts_s: float = 60.0,
+    at: datetime | None = None,
+    **changes: object,
+) -> Setpoint:
+    at = at or CLOCK.now()
+    setpoint = Setpoint(
+        id=f"{site_id}.{asset}.{number}.{int(at.timestamp() * 1000)}",
+        site_id=site_id,
+        asset=asset,
+        kind=SetpointKind.TARGET,
+        quantity=Quantity.BATTERY_POWER,
+        value_kw=kw,
+        valid_from=at,
+        valid_until=at + timedelta(seconds=lasts_s),
+        priority=10,
+        source=SetpointSource.PLAN,
+        reason=None,
+        reverts_to="own_mode",
+    )
+    return replace(setpoint, **changes)  # type: ignore[arg-type]
+
+
 @dataclass(kw_only=True)
 class Rig:
     """The channels of one site on a real store, as the service runs them."""
@@ -136,23 +164,8 @@ class Rig:
     ) -> Setpoint:
         """Journal a setpoint, publish and offer it, as the cycle and the fast loop do."""
         self.said += 1
-        at = CLOCK.now()
-        setpoint = replace(
-            Setpoint(
-                id=f"{self.site.id}.{asset}.{self.said}.{int(at.timestamp() * 1000)}",
-                site_id=self.site.id,
-                asset=asset,
-                kind=SetpointKind.TARGET,
-                quantity=Quantity.BATTERY_POWER,
-                value_kw=kw,
-                valid_from=at,
-                valid_until=at + timedelta(seconds=lasts_s),
-                priority=10,
-                source=SetpointSource.PLAN,
-                reason=None,
-                reverts_to="own_mode",
-            ),
-            **changes,  # type: ignore[arg-type]
+        setpoint = made_setpoint(
+            kw, asset=asset, site_id=self.site.id, number=self.said, lasts_s=lasts_s, **changes
         )
 
         async def journal(setpoints: object) -> None:

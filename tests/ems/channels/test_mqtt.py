@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 import subprocess
 from collections.abc import Callable
 from contextlib import asynccontextmanager
@@ -74,6 +75,13 @@ def acknowledgement(setpoint_id: str, state: str = "applied", **changes: object)
     return json.dumps(said).encode()
 
 
+async def run(*words: object, folder: Path | None = None) -> None:
+    """Run a program to its end."""
+    await asyncio.to_thread(
+        subprocess.run, [str(word) for word in words], check=True, capture_output=True, cwd=folder
+    )
+
+
 async def test_a_controller_that_comes_late_finds_the_setpoint_and_what_it_answers_is_on_record(
     make_broker: BROKERS, tmp_path: Path, controller: ModuleType
 ) -> None:
@@ -95,21 +103,10 @@ async def test_a_controller_that_comes_late_finds_the_setpoint_and_what_it_answe
             assert plant.following["store"]["value_kw"] == 1.25
             second = await rig.ask(3.0)
             await eventually(lambda: rig.states(second))
-
-    applied, clamped = rig_deliveries(tmp_path, first.id, second.id)
-    assert (applied.outcome, applied.held_kw) == (DeliveryOutcome.APPLIED, 1.25)
-    assert (clamped.outcome, clamped.held_kw) == (DeliveryOutcome.CLAMPED, 2.0)
-    assert "rated" in clamped.detail
-
-
-def rig_deliveries(folder: Path, *ids: str):
-    from ems.store import Store
-
-    store = Store.open(f"sqlite:///{folder / 'ems.sqlite'}")
-    try:
-        return [store.setpoint(one).delivery for one in ids]  # type: ignore[union-attr]
-    finally:
-        store.close()
+        applied, clamped = rig.delivery(first), rig.delivery(second)
+        assert (applied.outcome, applied.held_kw) == (DeliveryOutcome.APPLIED, 1.25)
+        assert (clamped.outcome, clamped.held_kw) == (DeliveryOutcome.CLAMPED, 2.0)
+        assert "rated" in clamped.detail
 
 
 async def test_while_the_broker_is_away_the_newest_setpoint_waits_and_the_older_ones_are_never_sent(
@@ -130,18 +127,7 @@ async def test_while_the_broker_is_away_the_newest_setpoint_waits_and_the_older_
             await rig.ask(2.5)
             await eventually(lambda: 2.5 in heard.setpoints())
         assert heard.setpoints() == [2.0, 2.5]
-    assert [became for _, became in rig_edges(tmp_path)] == ["unreachable", "reachable"]
-
-
-def rig_edges(folder: Path) -> list[tuple[str, str]]:
-    from ems.store import Store
-
-    store = Store.open(f"sqlite:///{folder / 'ems.sqlite'}")
-    try:
-        found = store.edges("home-01", CLOCK.now() - timedelta(hours=1))
-        return [(edge.subject, edge.became) for edge in reversed(found) if edge.became != "silent"]
-    finally:
-        store.close()
+        assert [became for _, became in rig.edges() if became != "silent"] == ["unreachable", "reachable"]
 
 
 async def test_a_setpoint_that_ran_out_while_the_broker_was_away_never_arrives(
@@ -197,7 +183,7 @@ async def test_a_denied_topic_is_silent_and_shows_as_unverified(make_broker: BRO
     passwords = tmp_path / "passwords"
     for user in ("ems", "home-01/bms", "home-02/bms"):
         create = [] if passwords.exists() else ["-c"]
-        subprocess.run(["mosquitto_passwd", "-b", *create, passwords, user, f"secret of {user}"], check=True)
+        await run("mosquitto_passwd", "-b", *create, passwords, user, f"secret of {user}")
     acl = tmp_path / "acl"
     acl.write_text((ROOT / "deploy" / "mosquitto" / "acl").read_text(encoding="utf-8"), encoding="utf-8")
     broker = make_broker(
@@ -229,27 +215,14 @@ async def test_a_denied_topic_is_silent_and_shows_as_unverified(make_broker: BRO
 # paho leaves the socket of a failed handshake to the garbage collector
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_tls_trusts_who_it_should_and_nobody_else(make_broker: BROKERS, tmp_path: Path) -> None:
-    def openssl(*arguments: object) -> None:
-        subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, cwd=tmp_path)
-
     for name in ("ca", "stranger"):
-        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", 2, "-subj", f"/CN={name}",
-                "-keyout", f"{name}.key", "-out", f"{name}.pem")  # fmt: skip
-    openssl(
-        "req",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-subj",
-        "/CN=localhost",
-        "-keyout",
-        "server.key",
-        "-out",
-        "server.csr",
-    )
+        await run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", 2, "-subj", f"/CN={name}",
+                  "-keyout", f"{name}.key", "-out", f"{name}.pem", folder=tmp_path)  # fmt: skip
+    await run("openssl", "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-keyout", "server.key",
+              "-out", "server.csr", folder=tmp_path)  # fmt: skip
     (tmp_path / "names").write_text("subjectAltName=DNS:localhost\n")
-    openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", 2,
-            "-extfile", "names", "-out", "server.pem")  # fmt: skip
+    await run("openssl", "x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
+              "-days", 2, "-extfile", "names", "-out", "server.pem", folder=tmp_path)  # fmt: skip
     broker = make_broker(
         "listener {port} 127.0.0.1", f"cafile {tmp_path}/ca.pem", f"certfile {tmp_path}/server.pem",
         f"keyfile {tmp_path}/server.key", "allow_anonymous true",
@@ -264,8 +237,6 @@ async def test_tls_trusts_who_it_should_and_nobody_else(make_broker: BROKERS, tm
         assert "certificate verify failed" in edge.cause
     async with rigged(tmp_path, {"bms": settings("ca.pem")}) as rig:
         wanted = await rig.ask(1.0)
-        import ssl
-
         trusted = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
         async with aiomqtt.Client("localhost", broker.port, tls_context=trusted) as client:
             await client.subscribe(f"{BASE}/setpoint/#", qos=1)
