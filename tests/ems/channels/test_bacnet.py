@@ -99,13 +99,15 @@ async def test_a_service_that_is_killed_leaves_a_device_that_lets_go_and_the_nex
 async def test_a_device_that_does_less_says_so_by_its_feedback(
     tmp_path: Path, controller: ModuleType
 ) -> None:
-    async with device(controller, high_kw=0.8) as there:
-        async with rigged(tmp_path, settings(there.port, acknowledge_within_s=1.0)) as rig:
-            asked = await rig.ask(2.0)
-            await eventually(lambda: rig.states(asked) == ["received", "clamped"])
-            assert rig.delivery(asked).outcome is DeliveryOutcome.CLAMPED
-            assert rig.delivery(asked).held_kw == pytest.approx(0.8)
-            assert "analog-input,1 shows 0.80 kW" in rig.delivery(asked).detail
+    async with (
+        device(controller, high_kw=0.8) as there,
+        rigged(tmp_path, settings(there.port, acknowledge_within_s=1.0)) as rig,
+    ):
+        asked = await rig.ask(2.0)
+        await eventually(lambda: rig.states(asked) == ["received", "clamped"])
+        assert rig.delivery(asked).outcome is DeliveryOutcome.CLAMPED
+        assert rig.delivery(asked).held_kw == pytest.approx(0.8)
+        assert "analog-input,1 shows 0.80 kW" in rig.delivery(asked).detail
 
 
 async def test_another_hand_with_a_higher_priority_is_told(tmp_path: Path, controller: ModuleType) -> None:
@@ -150,12 +152,14 @@ async def test_a_point_in_watts_that_counts_the_other_way_round(
     tmp_path: Path, controller: ModuleType
 ) -> None:
     turned = replace(POINT, per_kw=-1000.0)
-    async with device(controller, low_kw=-3000.0, high_kw=3000.0) as there:
-        async with rigged(tmp_path, settings(there.port, turned)) as rig:
-            asked = await rig.ask(1.25)
-            await eventually(lambda: "applied" in rig.states(asked))
-            assert there.slot() == -1250.0
-            assert rig.delivery(asked).held_kw == 1.25
+    async with (
+        device(controller, low_kw=-3000.0, high_kw=3000.0) as there,
+        rigged(tmp_path, settings(there.port, turned)) as rig,
+    ):
+        asked = await rig.ask(1.25)
+        await eventually(lambda: "applied" in rig.states(asked))
+        assert there.slot() == -1250.0
+        assert rig.delivery(asked).held_kw == 1.25
 
 
 @pytest.mark.slow
