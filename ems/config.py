@@ -316,7 +316,8 @@ def _written_path(loc: tuple[int | str, ...], entry: Any) -> KeyPath:
     here: Any = entry
     for position, part in enumerate(loc):
         last = position == len(loc) - 1
-        if isinstance(here, dict) and part not in here and not last:
+        form = isinstance(here, dict) and part in (here.get("kind"), here.get("channel"))
+        if isinstance(here, dict) and part not in here and (form or not last):
             continue
         written.append(part)
         try:

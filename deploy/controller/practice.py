@@ -30,7 +30,13 @@ devices:
   inverter: {{endpoint: "{inverter}", driver: sunspec, role: hybrid_inverter, rated_kw: 5, read_only: true}}
 assets:
   - {{kind: pv, name: roof, device: inverter, rated_kw: 4}}
-  - {{kind: battery, name: battery, device: inverter, capacity_kwh: 10, charge_limit_kw: 3, discharge_limit_kw: 3, controller: bms}}
+  - kind: battery
+    name: battery
+    device: inverter
+    capacity_kwh: 10
+    charge_limit_kw: 3
+    discharge_limit_kw: 3
+    controller: bms
 tariff: {{buy: {{kind: flat, per_kwh: 200}}, sell: {{kind: flat, per_kwh: 50}}}}
 consents: {{control_storage: true}}
 controllers:
@@ -60,7 +66,6 @@ def building() -> HomeSpec:
 
 async def practise(folder: Path, **ports: int) -> None:
     """Serve the building and write its site files."""
-    folder.mkdir(parents=True, exist_ok=True)
     async with serve([building()], clock=lambda: datetime.now(UTC)) as (home,):
         at = {device.role: device.endpoint for device in home.devices}
         for channel, text in CONTROLLERS.items():
@@ -76,6 +81,7 @@ if __name__ == "__main__":
     parser.add_argument("--webhook-port", type=int, default=9000)
     parser.add_argument("--bacnet-port", type=int, default=47809)
     given = parser.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
     asyncio.run(
         practise(
             given.folder,
