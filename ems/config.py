@@ -22,6 +22,7 @@ from ems.site import (
     BatteryAsset,
     Controller,
     DeviceRef,
+    GridSignal,
     PvAsset,
     Site,
     VehicleAsset,
@@ -35,6 +36,7 @@ _SITE: TypeAdapter[Site] = TypeAdapter(Site)
 _DEVICE: TypeAdapter[DeviceRef] = TypeAdapter(DeviceRef)
 _ASSET: TypeAdapter[Asset] = TypeAdapter(Asset)
 _CONTROLLER: TypeAdapter[Controller] = TypeAdapter(Controller)
+_SIGNAL: TypeAdapter[GridSignal] = TypeAdapter(GridSignal)
 _SERIES: TypeAdapter[SeriesRate] = TypeAdapter(SeriesRate)
 Value = TypeVar("Value")
 _VARIABLE = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)\}")
@@ -356,6 +358,7 @@ def _across(
         devices=devices or {"": None},
         assets=[_read(_ASSET, asset) for asset in listed] if isinstance(listed, list) and devices else (),
         controllers=controllers,
+        grid_signal=_read(_SIGNAL, entry.get("grid_signal")),
     ):
         where = at.path(found.path, document)
         value = _at(entry, found.path)

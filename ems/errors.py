@@ -64,6 +64,10 @@ class UnknownSetpoint(EmsError):
     """The site has no setpoint of that id, or none any more."""
 
 
+class NotPossible(EmsError):
+    """What is asked of an asset or a site cannot be: not allowed by the household, or beyond its ratings."""
+
+
 class NoPlan(EmsError):
     """The site has no plan yet."""
 

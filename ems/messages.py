@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from ems.errors import DataError
 from ems.publishing import Delivery, DeliveryOutcome
 from ems.setpoints import Setpoint, SetpointKind
-from ems.site import SITE_ASSET, Site
+from ems.site import Site
 
 SETPOINT_SCHEMA: Literal["ems.setpoint/1"] = "ems.setpoint/1"
 ACKNOWLEDGEMENT_SCHEMA: Literal["ems.acknowledgement/1"] = "ems.acknowledgement/1"
@@ -227,8 +227,6 @@ def state_of(delivery: Delivery | None) -> str:
 
 
 def carries_out(site: Site, asset: str, controller: str) -> bool:
-    """Tell whether a controller answers for an asset; for the whole site each of them does."""
-    if asset == SITE_ASSET:
-        return controller in site.controllers
+    """Tell whether a controller answers for an asset; a limit of the whole site is kept by the service itself."""
     found = site.asset(asset)
     return found is not None and found.controller == controller

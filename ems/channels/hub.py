@@ -14,7 +14,7 @@ from ems.channels.protocol import Channel, Link
 from ems.clock import Clock
 from ems.errors import StoreError
 from ems.feedback import Edge
-from ems.messages import AcknowledgementMessage
+from ems.messages import AcknowledgementMessage, carries_out
 from ems.metrics import Metrics
 from ems.outbox import Outbox
 from ems.publishing import Delivery, DeliveryOutcome
@@ -66,8 +66,7 @@ class _Peer:
 
     def answers_for(self, setpoint: Setpoint) -> bool:
         """Tell whether it is the one that carries a setpoint out."""
-        asset = self.site.asset(setpoint.asset)
-        return asset is not None and asset.controller == self.controller
+        return carries_out(self.site, setpoint.asset, self.controller)
 
 
 class Channels:
