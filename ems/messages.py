@@ -196,7 +196,7 @@ _OUTCOMES = {
     AcknowledgementState.CLAMPED: DeliveryOutcome.CLAMPED,
     AcknowledgementState.REFUSED: DeliveryOutcome.REFUSED,
 }
-"""What an acknowledgement says in the words of a write with read-back, and the other way round."""
+"""An acknowledgement in the words of a Modbus write with read-back: the three that decide something are the same."""
 
 
 def delivery_of(said: Acknowledgement, setpoint: Setpoint) -> Delivery | None:
@@ -216,14 +216,6 @@ def delivery_of(said: Acknowledgement, setpoint: Setpoint) -> Delivery | None:
         written=True,
         detail=said.detail,
     )
-
-
-def state_of(delivery: Delivery | None) -> str:
-    """Return how far a setpoint came in one word: an acknowledgement state, or `sent`, `unverified`, `unknown`.
-
-    The receipt of a Modbus write with read-back has the same words as a controller's acknowledgement.
-    """
-    return "unknown" if delivery is None else str(delivery.outcome)
 
 
 def carries_out(site: Site, asset: str, controller: str) -> bool:

@@ -67,8 +67,6 @@ class _Place:
     """When the present setpoint was first written, by the event loop's clock [s]."""
     asked_id: str = ""
     """The present setpoint."""
-    feedback: float | None = None
-    """What the feedback object said last, in the unit of the device."""
     said: tuple[str, AcknowledgementState, float | None] | None = None
     """The last acknowledgement, so that it is not said again and again."""
     settling: bool = False
@@ -78,8 +76,6 @@ class _Place:
 class BacnetChannel:
     """The way to one controller that is commanded by BACnet/IP."""
 
-    name = "bacnet"
-
     def __init__(
         self,
         controller: BacnetController,
@@ -88,7 +84,6 @@ class BacnetChannel:
         clock: Clock,
         heard: Heard,
         told: Told,
-        longest_wait_s: float = 60.0,
     ) -> None:
         """Take what it needs; nothing is sent yet.
 
@@ -102,8 +97,6 @@ class BacnetChannel:
             Site time, for how long setpoints still hold.
         heard, told
             Who keeps acknowledgements; who is told whether the device can be reached.
-        longest_wait_s
-            Longest pause between two attempts [s].
         """
         self._settings = controller
         self._controller = controller_name
@@ -115,7 +108,7 @@ class BacnetChannel:
         self._standing: dict[Key, Setpoint] = {}
         self._news = asyncio.Event()
         self._clean = asyncio.Event()
-        self._backoff = Backoff(longest_s=longest_wait_s)
+        self._backoff = Backoff()
         self._app: Application | None = None
 
     def offer(self, changes: Sequence[Change]) -> None:
@@ -199,7 +192,7 @@ class BacnetChannel:
         value = (wanted.value_kw or 0.0) * point.per_kw
         now_s = asyncio.get_running_loop().time()
         if place.asked_id != wanted.id:
-            place.asked_id, place.asked_s, place.feedback = wanted.id, now_s, None
+            place.asked_id, place.asked_s = wanted.id, now_s
         left_s = self._clock.wall_seconds((wanted.valid_until - self._clock.now()).total_seconds())
         if point.validity is not None:
             await self._ask(
@@ -242,8 +235,8 @@ class BacnetChannel:
     async def _judge(self, place: _Place, wanted: Setpoint, now_s: float) -> None:
         """Say whether the feedback follows what the point holds."""
         point = place.point
-        place.feedback = await self._read(str(point.feedback))
-        does_kw = None if place.feedback is None else place.feedback / point.per_kw
+        shown_now = await self._read(str(point.feedback))
+        does_kw = None if shown_now is None else shown_now / point.per_kw
         if does_kw is not None and follows(wanted, does_kw):
             await self._say(place, wanted, AcknowledgementState.APPLIED, does_kw, "")
         elif now_s - place.asked_s < self._settings.acknowledge_within_s:

@@ -32,6 +32,8 @@ AWAITED = 1_000
 """Setpoints of one controller that wait for an answer; older ones are given up."""
 RETRY_STORE_S = 1.0
 """Before an acknowledgement that the store refused is handed to it again [s]."""
+LAST_ANSWERS_WITHIN_S = 2.0
+"""What controllers get to answer the last setpoints when the service stops [s]."""
 FINISH_WITHIN_S = 5.0
 """What a channel gets to carry the last changes when the service stops [s]."""
 
@@ -125,6 +127,7 @@ class Channels:
 
     async def stop(self) -> None:
         """Carry what is left, above all the word that assets go back to their own mode, and leave."""
+        await self._last_answers()
         links = [peer.link for peer in self._all() if peer.link is not None]
         finished = await asyncio.gather(
             *(link.finish(FINISH_WITHIN_S) for link in links), return_exceptions=True
@@ -137,9 +140,17 @@ class Channels:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
 
-    def standing(self, site_id: str) -> dict[Key, Setpoint]:
-        """Return what the controllers of a site are told now."""
-        return self._boards[site_id].standing() if site_id in self._boards else {}
+    async def _last_answers(self) -> None:
+        """Give controllers that do answer a moment to say what came of the last setpoints."""
+        ends_s = asyncio.get_running_loop().time() + LAST_ANSWERS_WITHIN_S
+        while asyncio.get_running_loop().time() < ends_s and any(
+            not self._ledger.answered(held.id, peer.controller)
+            for peer in self._all()
+            if peer.link is not None and not peer.troubles
+            for held in self._boards[peer.site.id].standing().values()
+            if peer.answers_for(held)
+        ):
+            await asyncio.sleep(0.05)
 
     async def _take_up(self) -> None:
         now = self._clock.now()

@@ -62,8 +62,6 @@ def base_topic(site_id: str, controller: str) -> str:
 class MqttChannel:
     """The way to one controller through a broker."""
 
-    name = "mqtt"
-
     def __init__(
         self,
         controller: MqttController,
@@ -76,7 +74,6 @@ class MqttChannel:
         heard: Heard,
         told: Told,
         aside: Aside | None = None,
-        longest_wait_s: float = 60.0,
     ) -> None:
         """Take what it needs; nothing is sent yet.
 
@@ -94,8 +91,6 @@ class MqttChannel:
             Who keeps acknowledgements; who is told whether the broker can be reached.
         aside
             What else goes over this connection.
-        longest_wait_s
-            Longest pause between two attempts to connect [s].
         """
         scheme, _, address = controller.broker.partition("://")
         host, _, port = address.partition(":")
@@ -111,7 +106,7 @@ class MqttChannel:
         self._aside = aside
         self._waiting = Waiting()
         self._standing: dict[Key, Setpoint] = {}
-        self._backoff = Backoff(longest_s=longest_wait_s)
+        self._backoff = Backoff()
         self._leaving = asyncio.Event()
         self._left = asyncio.Event()
 

@@ -12,8 +12,8 @@ from ems.messages import AcknowledgementMessage
 from ems.setpoints import Setpoint
 from ems.site import Site
 
-LONGEST_WAIT_S = 60.0
-"""Longest pause between two attempts at a peer that does not answer [s]."""
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
+"""Shortest and longest pause between two attempts at a peer that does not answer [s]."""
 
 Heard = Callable[[AcknowledgementMessage | None], Awaitable[Verdict]]
 """Keeps an acknowledgement durably, None for one that cannot be read; returns once it is, raises nothing."""
@@ -23,11 +23,6 @@ Told = Callable[[str | None], None]
 
 class Channel(Protocol):
     """The way to one controller."""
-
-    @property
-    def name(self) -> str:
-        """`mqtt`, `http` or `bacnet`."""
-        ...
 
     def offer(self, changes: Sequence[Change]) -> None:
         """Take changes; never waits, never fails."""
@@ -87,24 +82,20 @@ class Waiting:
             await asyncio.wait_for(self._empty.wait(), within_s)
         return self._empty.is_set()
 
-    def __len__(self) -> int:
-        return len(self._changes)
-
 
 class Backoff:
     """Pauses between attempts: doubled each time, spread so that many do not come back at once."""
 
-    def __init__(self, *, first_s: float = 1.0, longest_s: float = LONGEST_WAIT_S) -> None:
-        self._first_s = self._next_s = first_s
-        self._longest_s = longest_s
+    def __init__(self) -> None:
+        self._next_s = FIRST_WAIT_S
         self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
 
     def worked(self) -> None:
         """Begin anew after a success."""
-        self._next_s = self._first_s
+        self._next_s = FIRST_WAIT_S
 
     async def pause(self) -> None:
         """Wait before the next attempt."""
         pause_s = self._next_s * self._random.uniform(0.75, 1.0)
-        self._next_s = min(2.0 * self._next_s, self._longest_s)
+        self._next_s = min(2.0 * self._next_s, LONGEST_WAIT_S)
         await asyncio.sleep(pause_s)

@@ -55,8 +55,6 @@ def key_of(secret: str) -> bytes:
 class WebhookChannel:
     """The way to one controller that is told by webhook."""
 
-    name = "http"
-
     def __init__(
         self,
         url: str,
@@ -68,7 +66,6 @@ class WebhookChannel:
         wall_s: Callable[[], float],
         heard: Heard,
         told: Told,
-        longest_wait_s: float = 60.0,
     ) -> None:
         """Take what it needs; nothing is sent yet.
 
@@ -86,8 +83,6 @@ class WebhookChannel:
             Site time, for what has run out; epoch seconds, for the signature.
         heard, told
             Who keeps acknowledgements; who is told whether the receiver can be reached.
-        longest_wait_s
-            Longest pause between two attempts [s].
         """
         self._url = url
         self._controller = controller_name
@@ -98,7 +93,7 @@ class WebhookChannel:
         self._heard = heard
         self._told = told
         self._waiting = Waiting()
-        self._backoff = Backoff(longest_s=longest_wait_s)
+        self._backoff = Backoff()
 
     def offer(self, changes: Sequence[Change]) -> None:
         """Take changes; never waits, never fails."""

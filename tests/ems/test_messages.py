@@ -17,7 +17,6 @@ from ems.messages import (
     delivery_of,
     message_schema,
     setpoint_message,
-    state_of,
 )
 from ems.plan import Action, Reason
 from ems.publishing import DeliveryOutcome
@@ -114,7 +113,7 @@ def test_an_answer_in_the_words_of_a_write_with_read_back(
     delivery = delivery_of(answer, TARGET)
     assert delivery is not None
     assert (delivery.outcome, delivery.held_kw, delivery.at) == (outcome, held_kw, answer.arrived_at)
-    assert state_of(delivery) == answer.state
+    assert delivery.outcome.value == answer.state.value
 
 
 @pytest.mark.parametrize(
