@@ -32,8 +32,10 @@ AWAITED = 1_000
 """Setpoints of one controller that wait for an answer; older ones are given up."""
 RETRY_STORE_S = 1.0
 """Before an acknowledgement that the store refused is handed to it again [s]."""
-LAST_ANSWERS_WITHIN_S = 2.0
-"""What controllers get to answer the last setpoints when the service stops [s]."""
+LAST_ANSWERS_LOOKS = 40
+"""How often the ledger is looked at for answers to the last setpoints when the service stops: for two seconds."""
+RESTART_S = 10.0
+"""Before a channel that failed by a mistake of ours begins anew [s]."""
 FINISH_WITHIN_S = 5.0
 """What a channel gets to carry the last changes when the service stops [s]."""
 
@@ -121,16 +123,21 @@ class Channels:
         for peer in self._all():
             if peer.link is not None:
                 name = f"channel-{peer.site.id}-{peer.controller}"
-                self._tasks.append(asyncio.create_task(peer.link.run(), name=name))
+                self._tasks.append(asyncio.create_task(self._carry(peer, peer.link), name=name))
         if self._boards:
             self._tasks.append(asyncio.create_task(self._watch(), name="channels"))
 
     async def stop(self) -> None:
         """Carry what is left, above all the word that assets go back to their own mode, and leave."""
         await self._last_answers()
-        links = [peer.link for peer in self._all() if peer.link is not None]
         finished = await asyncio.gather(
-            *(link.finish(FINISH_WITHIN_S) for link in links), return_exceptions=True
+            *(
+                # one that is away is not waited for, only given the chance
+                peer.link.finish(FINISH_WITHIN_S if not peer.troubles else 1.0)
+                for peer in self._all()
+                if peer.link is not None
+            ),
+            return_exceptions=True,
         )
         for error in finished:
             if isinstance(error, Exception):
@@ -142,15 +149,26 @@ class Channels:
 
     async def _last_answers(self) -> None:
         """Give controllers that do answer a moment to say what came of the last setpoints."""
-        ends_s = asyncio.get_running_loop().time() + LAST_ANSWERS_WITHIN_S
-        while asyncio.get_running_loop().time() < ends_s and any(
-            not self._ledger.answered(held.id, peer.controller)
-            for peer in self._all()
-            if peer.link is not None and not peer.troubles
-            for held in self._boards[peer.site.id].standing().values()
-            if peer.answers_for(held)
-        ):
+        for _ in range(LAST_ANSWERS_LOOKS):
+            if all(
+                self._ledger.answered(held.id, peer.controller)
+                for peer in self._all()
+                if peer.link is not None and not peer.troubles
+                for held in self._boards[peer.site.id].standing().values()
+                if peer.answers_for(held)
+            ):
+                return
             await asyncio.sleep(0.05)
+
+    async def _carry(self, peer: _Peer, link: Channel) -> None:
+        """Run a channel; a mistake of ours there ends neither it for good nor anybody else's."""
+        while True:
+            try:
+                return await link.run()
+            except Exception as error:
+                log.exception("channel.failed site=%s controller=%s", peer.site.id, peer.controller)
+                self._told(peer, f"{type(error).__name__}: {error}")
+            await asyncio.sleep(RESTART_S)
 
     async def _take_up(self) -> None:
         now = self._clock.now()

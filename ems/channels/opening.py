@@ -63,7 +63,7 @@ def opener(
                         key=key,
                         folder=folder,
                     )
-                elif password is not None:
+                elif password is not None and not mqtt.broker.startswith(("mqtt://127.", "mqtt://localhost")):
                     log.warning(
                         "mqtt.plain site=%s controller=%s the password travels in clear", site.id, name
                     )

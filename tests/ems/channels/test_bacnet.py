@@ -53,6 +53,7 @@ def settings(port: int, point: BacnetPoint = POINT, **changes: object) -> dict[s
     return {"bms": replace(made, **changes)}  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 async def test_a_setpoint_is_commanded_followed_and_given_back_at_its_end(
     tmp_path: Path, controller: ModuleType
 ) -> None:
