@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ems.clock import StageWatch
+from ems.conduct import Conduct, Conducts, without_derated
 from ems.feedback import Edge, IntervalAccount, edges_between, edges_of_standing, review
 from ems.foresight import Foresight
 from ems.guard import bounded_course
@@ -64,6 +65,8 @@ class CycleRecord:
     """What people and the grid had asked for, then or later."""
     standings: tuple[Standing, ...] = ()
     """Whose word counted, and who lost against whom; one per site."""
+    conducts: Mapping[str, Mapping[str, Conduct]] = field(default_factory=dict)
+    """How devices had followed what they were asked, by site and asset; plans did without the derated."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,6 +94,7 @@ async def run_cycle(
     *,
     at: datetime,
     orders: Sequence[Order] = (),
+    conducts: Conducts | None = None,
     missed: int = 0,
     overlapped: int = 0,
 ) -> CycleRecord:
@@ -106,12 +110,16 @@ async def run_cycle(
         Start of the first interval to plan.
     orders
         What people and the grid ask of any site, then or later.
+    conducts
+        How devices have followed what they were asked; None: nothing is held against any.
     missed, overlapped
         Instants without a cycle since `previous`, for the record.
     """
     watch = StageWatch()
     ids = tuple(site.id for site in sites)
     before = plans_by_site(previous, sites)
+    known = {site_id: dict(assets) for site_id, assets in (conducts or {}).items()}
+    steered = tuple(without_derated(site, known) for site in sites)
 
     snapshot = await take_snapshot(ports.devices, ids, at=at)
     watch.lap("reading")
@@ -123,7 +131,7 @@ async def run_cycle(
     watch.lap("outlook")
     plans = await asyncio.to_thread(
         make_plans,
-        sites,
+        steered,
         states,
         outlook,
         before,
@@ -137,10 +145,10 @@ async def run_cycle(
     )
     setpoints = tuple(
         setpoint
-        for site, plan, state, counts in zip(sites, plans, states, counting, strict=True)
+        for site, rest, plan, state, counts in zip(sites, steered, plans, states, counting, strict=True)
         for setpoint in derive_setpoints(
             site,
-            bounded_course(site, course_of_plan(site, plan, at), state, counts),
+            bounded_course(rest, course_of_plan(rest, plan, at), state, counts),
             plan=plan,
             at=at,
             valid_until=at + ports.valid_for,
@@ -183,13 +191,14 @@ async def run_cycle(
         stage_ms=watch.laps_ms,
         orders=tuple(orders),
         standings=counting,
+        conducts=known,
     )
 
 
 def replay(record: CycleRecord, *, solve: Solve) -> tuple[Plan, ...]:
     """Make the plans of a record again from what it saw; the same input gives the same plans."""
     return make_plans(
-        record.sites,
+        tuple(without_derated(site, record.conducts) for site in record.sites),
         record.states,
         record.outlook,
         record.previous,

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ems.clock import StageWatch
+from ems.conduct import ConductBook, without_derated
 from ems.cycle import CycleRecord, Ports
-from ems.feedback import Edge, edges_of_standing
+from ems.feedback import Edge, edges_of_conduct, edges_of_standing
 from ems.guard import bounded_course
 from ems.live import Live, LiveState
 from ems.metrics import Metrics
@@ -51,6 +52,8 @@ class _Course:
     """Whose word counted in the latest pass."""
     asked: dict[str, Setpoint] = field(default_factory=dict)
     """Setpoints in force, by asset and quantity."""
+    clamped_kw: dict[str, float | None] = field(default_factory=dict)
+    """What devices hold instead, by setpoint id [kW]."""
     refused_at: dict[str, datetime] = field(default_factory=dict)
     """When a setpoint was last refused, by asset and quantity."""
 
@@ -88,6 +91,8 @@ class FastLoop:
         self._valid_for = valid_for
         self._courses: dict[str, _Course] = {}
         self._failing: dict[str, str] = {}
+        self.book = ConductBook()
+        """How devices follow what they are asked."""
         self.acting = asyncio.Lock()
         """Held by whoever writes setpoints: the cycle and the loop never write at once."""
         self.trouble: str | None = None
@@ -102,6 +107,10 @@ class FastLoop:
         expected = {site.site_id: site for site in record.outlook.sites}
         asked: dict[str, dict[str, Setpoint]] = {}
         in_force = {d.setpoint_id for d in record.deliveries if d.outcome in IN_FORCE}
+        clamped_kw = {
+            d.setpoint_id: d.held_kw for d in record.deliveries if d.outcome is DeliveryOutcome.CLAMPED
+        }
+        self.book.adopt(record.conducts)
         for setpoint in record.setpoints:
             if setpoint.id in in_force:
                 asked.setdefault(setpoint.site_id, {})[_key(setpoint)] = setpoint
@@ -110,15 +119,17 @@ class FastLoop:
             site, state = self._sites.get(plan.site_id), states[plan.site_id]
             if site is None or site != configured[plan.site_id]:
                 continue
+            steered = without_derated(site, self.book.conducts)
             self._courses[site.id] = _Course(
-                site=site,
+                site=steered,
                 plan=plan,
                 outlook=record.outlook,
                 expected=expected[site.id],
                 carried=carry(state),
-                warm=_warm(site, state, expected[site.id], record.outlook, record.orders),
+                warm=_warm(steered, state, expected[site.id], record.outlook, record.orders),
                 standing=counting[site.id],
                 asked=asked.get(site.id, {}),
+                clamped_kw=clamped_kw,
             )
 
     async def step(self, *, at: datetime, orders: Sequence[Order] = ()) -> Pass:
@@ -180,12 +191,15 @@ class FastLoop:
             course.carried = carry(state)
             counts = standing(site, (*orders, *state.signal), at=at)
             edges += edges_of_standing(site, course.standing, counts, at=at)
-            if _asks_anew(course.standing, counts):
-                course.warm = _warm(site, state, course.expected, course.outlook, orders)
+            told = self.book.look(site, tuple(asked.values()), course.clamped_kw, reading, state)
+            edges += edges_of_conduct(site, told, at=at)
+            if told or _asks_anew(course.standing, counts):
+                course.site = without_derated(site, self.book.conducts)
+                course.warm = _warm(course.site, state, course.expected, course.outlook, orders)
             course.standing = counts
             wanted = derive_setpoints(
                 site,
-                bounded_course(site, self._course(course, state, at), state, counts),
+                bounded_course(course.site, self._course(course, state, at), state, counts),
                 plan=course.plan,
                 at=at,
                 valid_until=at + self._valid_for,
@@ -239,6 +253,8 @@ class FastLoop:
             self._metrics.setpoints.labels(outcome=delivery.outcome).inc()
             if delivery.outcome in IN_FORCE:
                 _replace(course.asked, setpoint)
+                if delivery.outcome is DeliveryOutcome.CLAMPED:
+                    course.clamped_kw[setpoint.id] = delivery.held_kw
                 course.refused_at.pop(_key(setpoint), None)
             else:
                 course.asked.pop(_key(setpoint), None)

@@ -11,6 +11,7 @@ from datetime import datetime
 import numpy as np
 
 from ems.codec import FloatArray, IntArray
+from ems.conduct import Conduct, Trust
 from ems.metering import conversion
 from ems.orders import Limit, Order, Standing, standing
 from ems.plan import Plan
@@ -209,6 +210,21 @@ def edges_of_standing(
     return tuple(
         Edge(at=at, site_id=site.id, subject=subject, became=became, cause=cause)
         for subject, became, cause in found
+    )
+
+
+def edges_of_conduct(site: Site, changed: Sequence[tuple[str, Conduct]], *, at: datetime) -> tuple[Edge, ...]:
+    """Return the assets that lost trust, are on trial or have it again."""
+    causes = {Trust.TRIAL: "asked again, and watched", Trust.TRUSTED: "did what it was asked"}
+    return tuple(
+        Edge(
+            at=at,
+            site_id=site.id,
+            subject=f"conduct.{asset}",
+            became=conduct.trust,
+            cause=causes.get(conduct.trust, conduct.cause),
+        )
+        for asset, conduct in changed
     )
 
 

@@ -241,6 +241,7 @@ class Service:
                     before,
                     at=at,
                     orders=self._orders,
+                    conducts=self._fast_loop.book.conducts,
                     missed=missed,
                     overlapped=overlapped,
                 )
