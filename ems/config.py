@@ -27,6 +27,7 @@ from ems.site import (
     Site,
     VehicleAsset,
     contradictions,
+    stray_points,
 )
 from ems.tariffs import PriceSeries, SeriesRate
 from ems.yaml_reader import Document, dotted, read_yaml
@@ -353,12 +354,16 @@ def _across(
     controllers = {
         str(name): _read(_CONTROLLER, one) for name, one in (told.items() if isinstance(told, dict) else ())
     }
-    for found in contradictions(
-        time_zone=zone if isinstance(zone := entry.get("time_zone"), str) else None,
-        devices=devices or {"": None},
-        assets=[_read(_ASSET, asset) for asset in listed] if isinstance(listed, list) and devices else (),
-        controllers=controllers,
-        grid_signal=_read(_SIGNAL, entry.get("grid_signal")),
+    assets = [_read(_ASSET, asset) for asset in listed] if isinstance(listed, list) else []
+    for found in (
+        *contradictions(
+            time_zone=zone if isinstance(zone := entry.get("time_zone"), str) else None,
+            devices=devices or {"": None},
+            assets=assets if devices else (),
+            controllers=controllers,
+            grid_signal=_read(_SIGNAL, entry.get("grid_signal")),
+        ),
+        *stray_points(assets, controllers),
     ):
         where = at.path(found.path, document)
         value = _at(entry, found.path)

@@ -243,6 +243,14 @@ class FastLoop:
         )
         return planned if first.outcome not in USABLE else merged(course.site, planned, first)
 
+    async def hear(self, setpoint: Setpoint, delivery: Delivery) -> None:
+        """Take over what a building controller answered to a setpoint that was sent to it, while that is in force."""
+        async with self.acting:
+            course = self._courses.get(setpoint.site_id)
+            held = None if course is None else course.asked.get(_key(setpoint))
+            if held is not None and held.id == setpoint.id:
+                self._remember((setpoint,), (delivery,))
+
     def _remember(self, setpoints: Sequence[Setpoint], deliveries: Sequence[Delivery]) -> None:
         outcomes = {delivery.setpoint_id: delivery for delivery in deliveries}
         for setpoint in setpoints:

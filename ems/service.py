@@ -156,6 +156,12 @@ class Service:
         if self.latest is not None:
             self._fast_loop.follow(self.latest)
         await self._settle_unanswered()
+        loop = asyncio.get_running_loop()
+        self.ledger.listen(
+            lambda setpoint, delivery: asyncio.run_coroutine_threadsafe(
+                self._fast_loop.hear(setpoint, delivery), loop
+            )
+        )
         await self._channels.start()
         self._scheduler.add_listener(self._note_overlap, EVENT_JOB_MAX_INSTANCES)
         self._scheduler.add_job(self._cycle, trigger=self._trigger, id="cycle")

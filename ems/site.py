@@ -394,12 +394,25 @@ def contradictions(
             found.append(Contradiction(path=("assets", index, "controller"), problem=problem))
         names.add(asset.name)
         served.add((asset.device, asset.kind))
-    for name, controller in controllers.items():
-        for point in controller.points if isinstance(controller, BacnetController) else ():
-            if None not in assets and point.partition(".")[0] not in names | {SITE}:
-                problem = f"point {point!r} is for no asset of this site"
-                found.append(Contradiction(path=("controllers", name, "points", point), problem=problem))
     return found
+
+
+def stray_points(
+    assets: Sequence[Asset | None], controllers: Mapping[str, Controller | None]
+) -> list[Contradiction]:
+    """Return every BACnet point that commands nothing: a slip in a file, though no site is wrong by it."""
+    if None in assets:
+        return []
+    names = {asset.name for asset in assets if asset is not None} | {SITE}
+    return [
+        Contradiction(
+            path=("controllers", name, "points", point),
+            problem=f"point {point!r} is for no asset of this site",
+        )
+        for name, controller in controllers.items()
+        for point in (controller.points if isinstance(controller, BacnetController) else ())
+        if point.partition(".")[0] not in names
+    ]
 
 
 def _controller_problem(asset: Asset, controllers: Mapping[str, Controller | None]) -> str | None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import TypeVar
 
@@ -27,6 +27,7 @@ log = logging.getLogger("ems.channels")
 
 Known = TypeVar("Known")
 Content = TypeVar("Content")
+Listener = Callable[[Setpoint, Delivery], object]
 REMEMBERED = 20_000
 """Setpoints and answers kept in memory; older ones are looked up."""
 
@@ -68,6 +69,11 @@ class Ledger:
         self._metrics = metrics
         self._told: OrderedDict[str, Setpoint] = OrderedDict()
         self._answered: OrderedDict[tuple[str, str], AcknowledgementState] = OrderedDict()
+        self._listener: Listener | None = None
+
+    def listen(self, listener: Listener) -> None:
+        """Name who is told of every answer that decides something, once it is on disk; called from any thread."""
+        self._listener = listener
 
     def remember(self, told: Iterable[DeliveredSetpoint]) -> None:
         """Know setpoints that controllers are told, also those that still wait for the store."""
@@ -137,9 +143,12 @@ class Ledger:
             detail=message.detail,
         )
         answers = carries_out(site, setpoint.asset, message.controller)
-        new = self._store.save_acknowledgement(said, delivery_of(said, setpoint) if answers else None)
+        delivery = delivery_of(said, setpoint) if answers else None
+        new = self._store.save_acknowledgement(said, delivery)
         self._answered[said.setpoint_id, said.controller] = said.state
         _shorten(self._answered)
+        if new and delivery is not None and self._listener is not None:
+            self._listener(setpoint, delivery)
         return Verdict.DUPLICATE if not new else Verdict.LATE if ended else Verdict.RECORDED
 
     def ran_out(self, setpoint: Setpoint, *, controller: str, channel: str) -> None:
