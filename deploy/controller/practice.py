@@ -3,7 +3,8 @@
     python deploy/controller/practice.py var/practice
 
 Serves until stopped; writes mqtt.yaml, http.yaml, webhook.yaml and bacnet.yaml into the folder, each with the battery in
-the hands of a controller `bms` on that channel. docs/controllers.md goes through them.
+the hands of a controller `bms` on that channel. docs/controllers.md goes through them. The battery really follows the
+inverter's own programme, which serves the load as the plan does: so what is measured agrees with what is acknowledged.
 """
 
 import argparse

@@ -111,6 +111,19 @@ async def test_a_device_that_does_less_says_so_by_its_feedback(
         assert "analog-input,1 shows 0.80 kW" in rig.delivery(asked).detail
 
 
+async def test_a_change_of_what_the_device_does_is_heard_without_asking(
+    tmp_path: Path, controller: ModuleType
+) -> None:
+    seldom = {"poll_s": 600.0, "acknowledge_within_s": 1.0}  # only a notification (COV) can tell in time
+    async with device(controller) as there, rigged(tmp_path, settings(there.port, **seldom)) as rig:
+        asked = await rig.ask(1.5)
+        await eventually(lambda: "applied" in rig.states(asked))
+        await asyncio.sleep(1.2)
+        there.device.high_kw = 0.5
+        await eventually(lambda: "clamped" in rig.states(asked))
+        assert rig.delivery(asked).held_kw == pytest.approx(0.5)
+
+
 async def test_another_hand_with_a_higher_priority_is_told(tmp_path: Path, controller: ModuleType) -> None:
     async with device(controller) as there:
         by_hand = there.device.command.priorityArray[7]

@@ -5,6 +5,7 @@ import base64
 import hashlib
 import hmac
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +15,7 @@ from types import ModuleType
 
 import pytest
 
+from ems.channels import webhook
 from ems.channels.webhook import signature
 from ems.errors import ConfigError
 from ems.messages import SetpointMessage
@@ -39,13 +41,14 @@ def serving(server: ThreadingHTTPServer) -> Iterator[None]:
 class Receiver:
     """Answers with the given statuses in turn, the last one for ever, and keeps what it got."""
 
-    def __init__(self, *statuses: int, port: int = 0) -> None:
+    def __init__(self, *statuses: int, port: int = 0, slow_s: tuple[float, ...] = ()) -> None:
         self.got: list[tuple[dict[str, str], bytes]] = []
-        got, left = self.got, list(statuses)
+        got, left, waits_s = self.got, list(statuses), list(slow_s)
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
+                time.sleep(waits_s.pop(0) if waits_s else 0.0)
                 got.append(({name.lower(): text for name, text in self.headers.items()}, body))
                 self.send_response(left.pop(0) if len(left) > 1 else left[0])
                 self.send_header("content-length", "0")
@@ -132,6 +135,20 @@ def test_the_reference_controller_believes_only_what_is_signed_and_new(
     headers = {"webhook-id": "x", "webhook-timestamp": str(at), "webhook-signature": own}
     headers |= {name: text.replace("{own}", own) for name, text in changed.items()}
     assert controller.is_genuine(SECRET, headers, body) is genuine
+
+
+async def test_a_receiver_that_is_too_slow_is_asked_again_and_gets_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "TIMEOUT_S", 0.5)
+    receiver = Receiver(200, slow_s=(3.0,))
+    with serving(receiver.server):
+        async with told_by_webhook(tmp_path, receiver.url) as rig:
+            await rig.ask(1.0)
+            await eventually(lambda: ("controller.bms", "unreachable") in rig.edges())
+            newest = await rig.ask(2.0)
+            await eventually(lambda: rig.states(newest) == ["received"])
+    assert 2.0 in receiver.values
 
 
 async def test_a_refusal_is_the_last_word_and_a_redirect_is_not_followed(tmp_path: Path) -> None:
