@@ -323,7 +323,7 @@ def acknowledgements(
 @router.post(
     "/sites/{site_id}/acknowledgements",
     tags=["setpoints"],
-    responses=AT_SITE | documented(BodyTooLarge, UnknownSetpoint, UnknownSite),
+    responses=AT_SITE | documented(BodyTooLarge, NotPossible, UnknownSetpoint, UnknownSite),
 )
 def acknowledge(
     desk: AnyDesk,
@@ -337,7 +337,7 @@ def acknowledge(
         case Verdict.RECORDED | Verdict.DUPLICATE | Verdict.LATE as verdict:
             return wire.AcknowledgementTaken(setpoint_id=body.setpoint_id, verdict=str(verdict))
         case Verdict.NOT_YOURS:
-            raise Unusable("body.controller", f"the site file names no controller {body.controller!r}")
+            raise NotPossible(f"the site file names no controller {body.controller!r}")
         case _:
             raise UnknownSetpoint(f"the site has no setpoint {body.setpoint_id!r}")
 

@@ -61,7 +61,7 @@ def test_an_answer_after_the_end_is_kept_but_changes_nothing(client: TestClient,
         pytest.param(
             {"setpoint_id": "home-02.battery.1780460100"}, 404, "unknown-setpoint", id="another home's"
         ),
-        pytest.param({"controller": "boiler"}, 422, "invalid", id="no such controller"),
+        pytest.param({"controller": "boiler"}, 409, "not-possible", id="no such controller"),
         pytest.param({"state": "done"}, 422, "invalid", id="no such state"),
         pytest.param({"schema": "ems.acknowledgement/2"}, 422, "invalid", id="another version"),
         pytest.param({"value_kw": True}, 422, "invalid", id="a truth value for a power"),
