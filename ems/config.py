@@ -53,7 +53,7 @@ _REMEDIES: Mapping[str, str] = {
     "webhook": "write https://host/path, without user and password",
     "address": "write an IPv4 address, e.g. 192.0.2.30 or 192.0.2.30:47808",
     "bind": "write an IPv4 address of this machine, e.g. 192.0.2.5",
-    "object": "write the BACnet object as type,instance, e.g. analog-value,1",
+    "object": "write analog-value or analog-output and the instance, e.g. analog-value,1",
     "feedback": "write the BACnet object as type,instance, e.g. analog-input,1",
     "validity": "write the BACnet object as type,instance, e.g. analog-value,9",
     **dict.fromkeys(

@@ -67,7 +67,7 @@ class _Place:
     """When the present setpoint was first written, by the event loop's clock [s]."""
     asked_id: str = ""
     """The present setpoint."""
-    said: tuple[str, AcknowledgementState, float | None] | None = None
+    said: tuple[str, AcknowledgementState] | None = None
     """The last acknowledgement, so that it is not said again and again."""
     settling: bool = False
     """Written, and waiting for the feedback."""
@@ -144,7 +144,8 @@ class BacnetChannel:
                     continue
                 self._told(None)
                 self._backoff.worked()
-                self._clean.set()
+                if not any(place.dirty for place in self._places):
+                    self._clean.set()
                 settling = any(place.settling for place in self._places)
                 pause_s = min(SETTLING_S, self._settings.poll_s) if settling else self._settings.poll_s
                 with contextlib.suppress(TimeoutError):
@@ -266,7 +267,8 @@ class BacnetChannel:
     def _wanted(self, place: _Place) -> tuple[Setpoint | None, tuple[Setpoint, ...]]:
         """Return the setpoint a point should hold, and those that ask it to hold none."""
         mine = [held for key, held in self._standing.items() if _serves(place.name, key)]
-        asking = [held for held in mine if held.value_kw is not None]
+        now = self._clock.now()
+        asking = [held for held in mine if held.value_kw is not None and held.valid_until > now]
         wanted = max(asking, key=lambda held: held.valid_from, default=None)
         return wanted, tuple(held for held in mine if held.value_kw is None) if wanted is None else ()
 
@@ -278,16 +280,15 @@ class BacnetChannel:
         value_kw: float | None,
         detail: str,
     ) -> None:
-        value_kw = None if value_kw is None else round(value_kw, 3)
-        if place.said is not None and place.said[:2] == (setpoint.id, state):
+        if place.said == (setpoint.id, state):
             return
-        place.said = (setpoint.id, state, value_kw)
+        place.said = (setpoint.id, state)
         await self._heard(
             AcknowledgementMessage(
                 schema_=ACKNOWLEDGEMENT_SCHEMA,
                 setpoint_id=setpoint.id,
                 state=state,
-                value_kw=value_kw,
+                value_kw=None if value_kw is None else round(value_kw, 3),
                 at=self._clock.now(),
                 detail=detail,
                 controller=self._controller,
@@ -296,11 +297,13 @@ class BacnetChannel:
 
     async def _write(self, place: _Place, value: float | Null) -> None:
         point = place.point
-        await self._ask(
+        problem = await self._ask(
             self._stack.write_property(
                 self._address, ObjectIdentifier(point.object), "present-value", value, priority=point.priority
             )
         )
+        if problem is not None:  # the stack's own word, e.g. that it knows no such property
+            raise _Refused(f"{point.object}: {problem}")
 
     async def _slot(self, place: _Place) -> float | None:
         """Return what our slot of the priority array holds; None when it is empty."""

@@ -150,8 +150,13 @@ class HomeSensors:
         """Announce, feed, and announce again whenever Home Assistant has started anew."""
         await client.subscribe(self._birth_topic, qos=1)
         announced: dict[str, object] = {}
+        counted: Mapping[str, float] = {}
+        plan: Plan | None = None
         while True:
-            counted, plan = await asyncio.to_thread(self._recorded)
+            with contextlib.suppress(
+                StoreError
+            ):  # what was read last stands in while the store cannot be read
+                counted, plan = await asyncio.to_thread(self._recorded)
             wanted = announcement(
                 self._site, counted, values_topic=self._values_topic, status_topic=self._status_topic
             )
@@ -166,9 +171,6 @@ class HomeSensors:
                     announced = {}
 
     def _recorded(self) -> tuple[Mapping[str, float], Plan | None]:
-        """Return the counters read last and the plan decided last; nothing while the store cannot be read."""
-        try:
-            samples: Mapping[str, Sample] = self._store.latest_samples([self._site.id]).get(self._site.id, {})
-            return counted_kwh(self._site, samples), self._store.latest_plan(self._site.id)
-        except StoreError:
-            return {}, None
+        """Return the counters read last and the plan decided last."""
+        samples: Mapping[str, Sample] = self._store.latest_samples([self._site.id]).get(self._site.id, {})
+        return counted_kwh(self._site, samples), self._store.latest_plan(self._site.id)
