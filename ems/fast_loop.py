@@ -33,7 +33,7 @@ log = logging.getLogger("ems.fast_loop")
 DEAD_BAND_KW = 0.05
 """A setpoint that moved less than this is not written again [kW]."""
 USABLE = (Outcome.OPTIMAL, Outcome.FEASIBLE)
-IN_FORCE = (DeliveryOutcome.APPLIED, DeliveryOutcome.CLAMPED)
+IN_FORCE = (DeliveryOutcome.APPLIED, DeliveryOutcome.CLAMPED, DeliveryOutcome.SENT)
 RETRY_SHARE = 0.1
 """A setpoint that was refused is tried again after this share of its validity."""
 
@@ -263,6 +263,14 @@ class FastLoop:
         )
         course.plan = plan
         course.warm = _warm(course.site, state, course.expected, course.outlook, orders)
+
+    async def hear(self, setpoint: Setpoint, delivery: Delivery) -> None:
+        """Take over what a building controller answered to a setpoint that was sent to it, while that is in force."""
+        async with self.acting:
+            course = self._courses.get(setpoint.site_id)
+            held = None if course is None else course.asked.get(_key(setpoint))
+            if held is not None and held.id == setpoint.id:
+                self._remember((setpoint,), (delivery,))
 
     def _remember(self, setpoints: Sequence[Setpoint], deliveries: Sequence[Delivery]) -> None:
         outcomes = {delivery.setpoint_id: delivery for delivery in deliveries}
