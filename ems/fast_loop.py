@@ -1,37 +1,59 @@
 """The fast loop: keep each site on the best course between two plans.
 
-Every second it reads the meters and re-solves the compiled dispatch, warm, with what is there now in the plan's first
-interval. It writes only what changed or is about to expire, and what it writes is journalled first.
+Every second it reads the meters and decides the plan's first interval anew with what is there now: from the worth of the
+stored energy, or by solving the compiled dispatch again, warm, where that is not enough. It writes only what changed or is
+about to expire, and what it writes is journalled first. When it believes what it sees is told in `following.py`.
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from ems.clock import StageWatch
 from ems.cycle import CycleRecord, Ports
+from ems.following import (
+    Pace,
+    Swing,
+    WriteBudget,
+    band_kw,
+    beyond_arrival_kw,
+    certain_load_kw,
+    is_over,
+    longest_validity,
+    ramped_kw,
+    swing_after,
+    throttled_kw,
+)
 from ems.live import Live, LiveState
 from ems.metrics import Metrics
 from ems.outlook import Outlook, SiteOutlook
 from ems.plan import Plan
 from ems.planning import to_problem
 from ems.publishing import Delivery, DeliveryOutcome, publish
-from ems.readings import Quality, SiteReading, Snapshot, take_snapshot
+from ems.readings import Capability, Quality, SiteReading, Snapshot, take_snapshot
 from ems.setpoints import Course, Quantity, Setpoint, SetpointSource, course_of_plan, derive_setpoints
 from ems.site import Site
-from ems.state import CarriedState, SiteState, carry, estimate_state
-from optimizer import FirstInterval, InvalidProblem, Outcome, WarmDispatch
+from ems.state import CarriedState, SitePowers, SiteState, carry, estimate_state
+from optimizer import DispatchProblem, FirstInterval, InvalidProblem, Outcome, ValuedDispatch, Vehicle
 
 log = logging.getLogger("ems.fast_loop")
 
-DEAD_BAND_KW = 0.05
-"""A setpoint that moved less than this is not written again [kW]."""
 USABLE = (Outcome.OPTIMAL, Outcome.FEASIBLE)
 IN_FORCE = (DeliveryOutcome.APPLIED, DeliveryOutcome.CLAMPED)
 RETRY_SHARE = 0.1
 """A setpoint that was refused is tried again after this share of its validity."""
+CURTAILED_KW = 0.05
+"""Solar power held back by less than this is not capped [kW]."""
+PLENTY_PER_DAY = 20_000
+"""Registers that bear this many writes a day are written whenever it helps."""
+CONTROLS = {
+    Quantity.BATTERY_POWER: "battery_power",
+    Quantity.GENERATION_LIMIT: "generation_limit",
+    Quantity.VEHICLE_LIMIT: "charge_limit",
+}
+"""Control of a device that carries out a quantity."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -43,11 +65,24 @@ class _Course:
     outlook: Outlook
     expected: SiteOutlook
     carried: CarriedState
-    warm: WarmDispatch | None
+    dispatch: ValuedDispatch | None
+    """Decides the first interval anew; None where the state does not carry a problem."""
+    alone: ValuedDispatch | None = None
+    """The same without the vehicles, for moments in which their power is given; made when first needed."""
+    decided: Course | None = None
+    """What was decided last, kept while a change is under way."""
+    believed_kw: float | None = None
+    """Load as known last [kW]."""
+    swing: Swing | None = None
+    """A change of power under way."""
+    paused_until: dict[str, datetime] = field(default_factory=dict)
+    """Vehicles that wait because the connection was full, and until when."""
     asked: dict[str, Setpoint] = field(default_factory=dict)
     """Setpoints in force, by asset and quantity."""
     refused_at: dict[str, datetime] = field(default_factory=dict)
     """When a setpoint was last refused, by asset and quantity."""
+    urgent: bool = False
+    """Whether a limit of the connection is at stake in this pass."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,13 +108,16 @@ class FastLoop:
         live: Live,
         metrics: Metrics,
         valid_for: timedelta,
+        pace: Pace | None = None,
     ) -> None:
+        self._pace = pace or Pace()
         self._sites = {site.id: site for site in sites}
         self._ports = ports
         self._live = live
         self._metrics = metrics
         self._valid_for = valid_for
         self._courses: dict[str, _Course] = {}
+        self._budgets: dict[tuple[str, str], WriteBudget] = {}
         self._failing: dict[str, str] = {}
         self.acting = asyncio.Lock()
         """Held by whoever writes setpoints: the cycle and the loop never write at once."""
@@ -98,19 +136,29 @@ class FastLoop:
         for setpoint in record.setpoints:
             if setpoint.id in in_force:
                 asked.setdefault(setpoint.site_id, {})[_key(setpoint)] = setpoint
+        written_at = {delivery.setpoint_id: delivery.at for delivery in record.deliveries}
         for plan in record.plans:
             site, state = self._sites.get(plan.site_id), states[plan.site_id]
             if site is None or site != configured[plan.site_id]:
                 continue
-            self._courses[site.id] = _Course(
+            before = self._courses.get(site.id)
+            mine = asked.get(site.id, {})
+            course = _Course(
                 site=site,
                 plan=plan,
                 outlook=record.outlook,
                 expected=expected[site.id],
                 carried=carry(state),
-                warm=_warm(site, state, expected[site.id], record.outlook),
-                asked=asked.get(site.id, {}),
+                dispatch=_dispatch(site, state, expected[site.id], record.outlook),
+                believed_kw=state.powers.load_kw,
+                swing=None if before is None else before.swing,
+                paused_until={} if before is None else before.paused_until,
+                asked=mine,
             )
+            self._courses[site.id] = course
+            if mine:
+                latest = max(written_at[setpoint.id] for setpoint in mine.values())
+                self._open_swing(course, state, mine.values(), at=latest)
 
     async def step(self, *, at: datetime, paused: frozenset[str]) -> Pass:
         """Read, decide, write what changed. Device trouble is a value; it ends nobody else's pass."""
@@ -169,7 +217,7 @@ class FastLoop:
                 None if paused else self._course(course, state, at),
                 plan=course.plan,
                 at=at,
-                valid_until=at + self._valid_for,
+                valid_until=at + self._validity(site),
                 source=SetpointSource.OVERRIDE if paused else SetpointSource.FAST_LOOP,
             )
         self._live.publish(
@@ -183,28 +231,168 @@ class FastLoop:
                 quality=state.quality,
             ),
         )
-        return [setpoint for setpoint in wanted if course is not None and self._is_due(course, setpoint, at)]
+        if course is None:
+            return []
+        due = [
+            setpoint for setpoint in self._ramped(course, wanted, at) if self._is_due(course, setpoint, at)
+        ]
+        self._open_swing(course, state, due, at=at)
+        return due
 
     def _is_due(self, course: _Course, wanted: Setpoint, at: datetime) -> bool:
-        """Tell whether a setpoint must be written now."""
+        """Tell whether a setpoint must be written now: new, moved far enough for what a write costs, or half expired."""
         refused_at = course.refused_at.get(_key(wanted))
         if refused_at is not None and at - refused_at < RETRY_SHARE * self._valid_for:
             return False
-        return _differs(course.asked.get(_key(wanted)), wanted, at)
+        held = course.asked.get(_key(wanted))
+        if held is None or at - held.valid_from >= (held.valid_until - held.valid_from) / 2:
+            return True
+        if wanted.value_kw is None or held.value_kw is None:
+            return wanted.value_kw is not held.value_kw
+        budget = None if course.urgent else self._budget(course.site, wanted, at)
+        worth_a_write_kw = self._pace.dead_band_kw if budget is None else band_kw(budget, self._pace)
+        return worth_a_write_kw is not None and abs(wanted.value_kw - held.value_kw) > worth_a_write_kw
+
+    def _ramped(self, course: _Course, wanted: Sequence[Setpoint], at: datetime) -> list[Setpoint]:
+        """Return the setpoints, batteries no farther from what they hold than their ramp allows by now."""
+        ramps = {battery.name: battery.ramp_kw_per_s for battery in course.site.batteries}
+        on_the_way = []
+        for setpoint in wanted:
+            held = course.asked.get(_key(setpoint))
+            if setpoint.value_kw is not None and held is not None and held.value_kw is not None:
+                value_kw = ramped_kw(
+                    setpoint.value_kw,
+                    held_kw=held.value_kw,
+                    ramp_kw_per_s=ramps.get(setpoint.asset),
+                    step_s=(at - held.valid_from).total_seconds(),
+                )
+                setpoint = replace(setpoint, value_kw=round(value_kw, 3))
+            on_the_way.append(setpoint)
+        return on_the_way
+
+    def _budget(self, site: Site, setpoint: Setpoint, at: datetime) -> WriteBudget | None:
+        """Return what the registers behind a setpoint still bear; None where that is plenty."""
+        per_day = self._writes_per_day(site, setpoint.asset, setpoint.quantity)
+        if per_day is None or per_day >= PLENTY_PER_DAY:
+            return None
+        key = (site.id, setpoint.asset)
+        budget = self._budgets.get(key) or WriteBudget.full(per_day, at)
+        self._budgets[key] = budget.now(at)
+        return self._budgets[key]
+
+    def _writes_per_day(self, site: Site, asset: str, quantity: Quantity) -> int | None:
+        found = site.asset(asset)
+        if found is None or quantity not in CONTROLS:
+            return None
+        return self._ports.devices[site.id, found.device].writes_per_day.get(CONTROLS[quantity])
+
+    def _validity(self, site: Site) -> timedelta:
+        """Return how long setpoints of a site hold: longer where every renewal wears a register that is kept in flash."""
+        scarce: dict[str, int] = {}
+        for name in site.devices:
+            device = self._ports.devices[site.id, name]
+            if Capability.REVERTS in device.capabilities:
+                scarce |= {f"{name}.{c}": n for c, n in device.writes_per_day.items() if n < PLENTY_PER_DAY}
+        return longest_validity(scarce, usual=self._valid_for)
 
     def _course(self, course: _Course, state: SiteState, at: datetime) -> Course | None:
-        """Return what the site is to do now: re-solved with the meter where that is known, else as planned."""
+        """Return what the site is to do now: decided anew with the meter where that is known, else as planned."""
         planned = course_of_plan(course.site, course.plan, at)
+        course.urgent = False
         if planned is None or not state.steerable:
+            course.decided = course.swing = None
             return None
-        if course.warm is None or state.powers.load_kw is None:
+        load_kw = self._load_kw(course, state, at)
+        if course.dispatch is None or load_kw is None or course.plan.index_at(at) != 0:
             return planned
-        first = course.warm.resolve_first(
-            load_kw=max(0.0, state.powers.load_kw),
-            pv_available_kw=_available_kw(course, state, planned, at),
+        course.urgent = _breaks_limit(course, state, load_kw, by_kw=self._pace.dead_band_kw)
+        if course.swing is None or course.urgent or course.decided is None:
+            course.decided = self._decided(course, planned, state, load_kw, at)
+        return course.decided
+
+    def _load_kw(self, course: _Course, state: SiteState, at: datetime) -> float | None:
+        """Return the load that is certain now [kW]; closes the swing when meter and devices agree again."""
+        seen, meter_kw = state.powers, state.powers.net_import_kw
+        if seen.load_kw is None or meter_kw is None:
+            return None
+        swing = course.swing
+        if swing is not None:
+            apart_kw = max(_apart_kw(course, seen, self._pace), default=0.0)
+            if is_over(swing, at=at, apart_kw=apart_kw, meter_kw=meter_kw, pace=self._pace):
+                course.swing = swing = None
+        if swing is None or course.believed_kw is None:
+            course.believed_kw = seen.load_kw
+        else:
+            course.believed_kw = certain_load_kw(
+                swing, believed_kw=course.believed_kw, meter_kw=meter_kw, drawn_kw=meter_kw - seen.load_kw
+            )
+        return course.believed_kw
+
+    def _decided(
+        self, course: _Course, planned: Course, state: SiteState, load_kw: float, at: datetime
+    ) -> Course:
+        """Decide anew. A vehicle that would break the connection's limit is throttled, or paused for a while."""
+        dispatch = course.dispatch
+        if dispatch is None:
+            return planned
+        steered = {vehicle.name for vehicle in dispatch.problem.of(Vehicle)}
+        loose_kw = sum(kw or 0.0 for name, kw in state.powers.vehicle_kw.items() if name not in steered)
+        available_kw = _available_kw(course, state, planned, at)
+        first = dispatch.resolve_first(
+            load_kw=max(0.0, load_kw) + loose_kw,
+            pv_available_kw=available_kw,
             stored_kwh=dict(state.stored_kwh),
         )
-        return planned if first.outcome not in USABLE else merged(course.site, planned, first)
+        if first.outcome not in USABLE:
+            return planned
+        vehicle_kw = {name: first.net_consumption_kw[name] for name in steered}
+        over_kw = first.import_kw - course.site.connection.import_limit_kw
+        for vehicle in course.site.vehicles:
+            if vehicle.name not in steered:
+                continue
+            waits = at < course.paused_until.get(vehicle.name, at)
+            wanted_kw = vehicle_kw[vehicle.name]
+            vehicle_kw[vehicle.name] = (
+                0.0
+                if waits
+                else throttled_kw(wanted_kw, over_kw=over_kw, least_kw=vehicle.charge_min_kw)
+                if over_kw > self._pace.dead_band_kw
+                else wanted_kw
+            )
+            over_kw -= wanted_kw - vehicle_kw[vehicle.name]
+            if wanted_kw > 0.0 and vehicle_kw[vehicle.name] == 0.0 and not waits:
+                course.paused_until[vehicle.name] = at + self._pace.vehicle_pause
+        if any(vehicle_kw[name] != first.net_consumption_kw[name] for name in steered):
+            if course.alone is None:
+                course.alone = ValuedDispatch(_without_vehicles(dispatch.problem))
+            first = course.alone.resolve_first(
+                load_kw=max(0.0, load_kw) + loose_kw + sum(vehicle_kw.values()),
+                pv_available_kw=available_kw,
+                stored_kwh=dict(state.stored_kwh),
+            )
+        decided = planned if first.outcome not in USABLE else merged(course.site, planned, first)
+        return replace(decided, vehicle_kw={**decided.vehicle_kw, **vehicle_kw})
+
+    def _open_swing(
+        self, course: _Course, state: SiteState, setpoints: Iterable[Setpoint], *, at: datetime
+    ) -> None:
+        """Note that devices are about to change their power."""
+        seen = state.powers
+        changes = [
+            (setpoint.value_kw, seen.battery_kw.get(setpoint.asset, seen.vehicle_kw.get(setpoint.asset)))
+            for setpoint in setpoints
+            if setpoint.quantity in (Quantity.BATTERY_POWER, Quantity.VEHICLE_LIMIT)
+        ]
+        change_kw = sum(to - now for to, now in changes if to is not None and now is not None)
+        if abs(change_kw) <= self._pace.dead_band_kw or seen.net_import_kw is None or seen.load_kw is None:
+            return
+        course.swing = swing_after(
+            course.swing,
+            at=at,
+            drawn_kw=seen.net_import_kw - seen.load_kw,
+            change_kw=change_kw,
+            meter_kw=seen.net_import_kw,
+        )
 
     def _remember(self, setpoints: Sequence[Setpoint], deliveries: Sequence[Delivery]) -> None:
         outcomes = {delivery.setpoint_id: delivery for delivery in deliveries}
@@ -214,6 +402,9 @@ class FastLoop:
             if course is None:
                 continue
             self._metrics.setpoints.labels(outcome=delivery.outcome).inc()
+            budget = self._budget(course.site, setpoint, setpoint.valid_from) if delivery.written else None
+            if budget is not None:
+                self._budgets[setpoint.site_id, setpoint.asset] = budget.spent()
             if delivery.outcome in IN_FORCE:
                 _replace(course.asked, setpoint)
                 course.refused_at.pop(_key(setpoint), None)
@@ -222,15 +413,40 @@ class FastLoop:
                 course.refused_at[_key(setpoint)] = setpoint.valid_from
 
 
-def _warm(site: Site, state: SiteState, expected: SiteOutlook, outlook: Outlook) -> WarmDispatch | None:
-    """Return the compiled dispatch of a site, warm; None where its state does not carry one."""
+def _dispatch(site: Site, state: SiteState, expected: SiteOutlook, outlook: Outlook) -> ValuedDispatch | None:
+    """Return what decides a site's first interval; None where its state does not carry a problem."""
     if state.quality is Quality.BAD:
         return None
     try:
-        return WarmDispatch(to_problem(site, state, expected, outlook))
+        return ValuedDispatch(to_problem(site, state, expected, outlook))
     except InvalidProblem as error:
         log.warning("fast_loop.no_dispatch site=%s cause=%s", site.id, error)
         return None
+
+
+def _without_vehicles(problem: DispatchProblem) -> DispatchProblem:
+    return replace(problem, assets=tuple(a for a in problem.assets if not isinstance(a, Vehicle)))
+
+
+def _apart_kw(course: _Course, seen: SitePowers, pace: Pace) -> Iterator[float]:
+    """Yield how far each battery is from its setpoint beyond what counts as arrived [kW]."""
+    for name, shown_kw in seen.battery_kw.items():
+        held = course.asked.get(f"{name}.{Quantity.BATTERY_POWER}")
+        if held is not None and held.value_kw is not None and shown_kw is not None:
+            yield beyond_arrival_kw(held.value_kw, shown_kw, pace)
+
+
+def _breaks_limit(course: _Course, state: SiteState, load_kw: float, *, by_kw: float) -> bool:
+    """Tell whether the connection's limits would be broken once batteries are where they were sent."""
+    seen, connection = state.powers, course.site.connection
+    if seen.net_import_kw is None or seen.load_kw is None:
+        return False
+    net_kw = load_kw + seen.net_import_kw - seen.load_kw
+    for name, shown_kw in seen.battery_kw.items():
+        held = course.asked.get(f"{name}.{Quantity.BATTERY_POWER}")
+        if held is not None and held.value_kw is not None and shown_kw is not None:
+            net_kw += held.value_kw - shown_kw
+    return net_kw > connection.import_limit_kw + by_kw or -net_kw > connection.export_limit_kw + by_kw
 
 
 def _available_kw(course: _Course, state: SiteState, planned: Course, at: datetime) -> dict[str, float]:
@@ -256,7 +472,7 @@ def merged(site: Site, planned: Course, first: FirstInterval) -> Course:
     caps: dict[str, float | None] = {}
     for pv in site.pvs:
         cap_kw = planned.generation_limit_kw.get(pv.name)
-        if first.curtailed_kw.get(pv.name, 0.0) > DEAD_BAND_KW:
+        if first.curtailed_kw.get(pv.name, 0.0) > CURTAILED_KW:
             now_kw = max(0.0, -fresh.get(pv.device, fresh.get(pv.name, 0.0)))
             cap_kw = now_kw if cap_kw is None else min(cap_kw, now_kw)
         caps[pv.name] = cap_kw
@@ -269,17 +485,6 @@ def merged(site: Site, planned: Course, first: FirstInterval) -> Course:
 
 def _key(setpoint: Setpoint) -> str:
     return f"{setpoint.asset}.{setpoint.quantity}"
-
-
-def _differs(held: Setpoint | None, wanted: Setpoint, at: datetime) -> bool:
-    """Tell whether a setpoint must be written: new, moved beyond the dead band, or half expired."""
-    if held is None:
-        return True
-    if wanted.value_kw is None or held.value_kw is None:
-        return wanted.value_kw is not held.value_kw
-    if abs(wanted.value_kw - held.value_kw) > DEAD_BAND_KW:
-        return True
-    return at - held.valid_from >= (held.valid_until - held.valid_from) / 2
 
 
 def _replace(asked: dict[str, Setpoint], setpoint: Setpoint) -> None:

@@ -142,6 +142,8 @@ class BatteryAsset:
     """Share of the capacity kept back for the household."""
     wear_per_kwh: Annotated[float, Field(ge=0, allow_inf_nan=False), NUMERIC] = 0.0
     """Cost of wear per kWh discharged, in the site's currency [1/kWh]."""
+    ramp_kw_per_s: PositiveKw | None = None
+    """Most its setpoint may change per second [kW/s]; at once when not given."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
