@@ -26,21 +26,20 @@ from ems.following import (
     swing_after,
     throttled_kw,
 )
+from ems.hedging import USABLE, hedged_dispatch
 from ems.live import Live, LiveState
 from ems.metrics import Metrics
 from ems.outlook import Outlook, SiteOutlook
 from ems.plan import Plan
-from ems.planning import to_problem
 from ems.publishing import Delivery, DeliveryOutcome, publish
 from ems.readings import Capability, Quality, SiteReading, Snapshot, take_snapshot
 from ems.setpoints import Course, Quantity, Setpoint, SetpointSource, course_of_plan, derive_setpoints
 from ems.site import Site
 from ems.state import CarriedState, SitePowers, SiteState, carry, estimate_state
-from optimizer import DispatchProblem, FirstInterval, InvalidProblem, Outcome, ValuedDispatch, Vehicle
+from optimizer import DispatchProblem, FirstInterval, InvalidProblem, ValuedDispatch, Vehicle
 
 log = logging.getLogger("ems.fast_loop")
 
-USABLE = (Outcome.OPTIMAL, Outcome.FEASIBLE)
 IN_FORCE = (DeliveryOutcome.APPLIED, DeliveryOutcome.CLAMPED)
 RETRY_SHARE = 0.1
 """A setpoint that was refused is tried again after this share of its validity."""
@@ -418,7 +417,7 @@ def _dispatch(site: Site, state: SiteState, expected: SiteOutlook, outlook: Outl
     if state.quality is Quality.BAD:
         return None
     try:
-        return ValuedDispatch(to_problem(site, state, expected, outlook))
+        return hedged_dispatch(site, state, expected, outlook)
     except InvalidProblem as error:
         log.warning("fast_loop.no_dispatch site=%s cause=%s", site.id, error)
         return None

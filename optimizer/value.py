@@ -7,10 +7,12 @@ interval has one free power, the battery's, and the best one lies where some slo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, isfinite
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,11 +23,14 @@ from optimizer.formulation.battery import Battery
 from optimizer.formulation.inverter import HybridInverter
 from optimizer.formulation.pv import Pv
 from optimizer.formulation.site import limit_price, site_parameters, site_shape
+from optimizer.highs import Basis
 from optimizer.problem import DispatchProblem
 from optimizer.solution import Outcome
 
-_SAME = 1e-9
-"""Relative gap at which the worth found so far is the worth."""
+_SAME = 1e-7
+"""Gap at which the worth found so far is the worth, as a share of a full battery at the price scale."""
+_REACHES = 2.0
+"""How far a worth is traced, in what the first interval can move at full power: the filling itself moves meanwhile."""
 _MOST_SOLVES = 48
 """Solves that tracing a worth may take; beyond, the site is re-solved at every call."""
 _TINY_KW = 1e-9
@@ -39,10 +44,6 @@ class StoredWorth:
     """Points, rising [kWh], shape (K,)."""
     worth: FloatArray
     """Worth at each point, up to a constant [currency], shape (K,)."""
-
-    def at(self, stored_kwh: float) -> float:
-        """Worth at a filling inside the traced stretch."""
-        return float(np.interp(stored_kwh, self.stored_kwh, self.worth))
 
     def per_kwh(self, stored_kwh: float) -> float:
         """Worth of one more kWh [currency/kWh]."""
@@ -86,9 +87,20 @@ class ValuedDispatch:
 
     It answers as `WarmDispatch` does, and asks it where one battery is not all there is to decide: a vehicle, several
     batteries or roofs, wear by depth, prices that make buying and selling at once pay, events with a reward.
+
+    Parameters
+    ----------
+    problem
+        The site and its horizon.
+    besides
+        What may come instead, with its probability: the same site with other forecasts. Stored energy is then worth the
+        mean over all, so that the decision of now suits all of them; `problem` keeps the probability that is left.
+        Where every call is a solve, `problem` alone counts.
     """
 
-    def __init__(self, problem: DispatchProblem) -> None:
+    def __init__(
+        self, problem: DispatchProblem, besides: Sequence[tuple[float, DispatchProblem]] = ()
+    ) -> None:
         self.problem = problem
         self._warm: WarmDispatch | None = None
         self._solved: StoredWorth | None = None
@@ -96,9 +108,12 @@ class ValuedDispatch:
         if parts is not None:
             self._battery, self._pv, self._inverter = parts
             self._first = _first(problem, *parts)
-            self._solved = _trace(problem, self._battery, self._first)
+            self._solved = _expected_worth(problem, besides, self._battery, self._first)
         if self._solved is None:
             self._warm = WarmDispatch(problem)
+        else:
+            self._knees_kwh: list[float] = self._solved.stored_kwh.tolist()
+            self._worths: list[float] = self._solved.worth.tolist()
 
     @property
     def worth(self) -> StoredWorth | None:
@@ -156,9 +171,9 @@ class ValuedDispatch:
         drain_h = hours / battery.discharge_efficiency_frac
         lowest_kw = -min(first.discharge_limit_kw, stored_kwh / drain_h)
         highest_kw = min(first.charge_limit_kw, (battery.capacity_kwh - stored_kwh) / gain_h)
-        low_kwh, high_kwh = float(worth.stored_kwh[0]), float(worth.stored_kwh[-1])
+        low_kwh, high_kwh = self._knees_kwh[0], self._knees_kwh[-1]
         slack_kwh = 1e-9 * battery.capacity_kwh
-        if stored_kwh + drain_h * lowest_kw < low_kwh - slack_kwh or highest_kw < lowest_kw:
+        if stored_kwh + drain_h * lowest_kw < low_kwh - slack_kwh:
             return None
         if stored_kwh + gain_h * highest_kw > high_kwh + slack_kwh:
             return None
@@ -170,43 +185,42 @@ class ValuedDispatch:
             least_sun_kw=sun_kw if must_use else 0.0,
             sun_on_dc=self._pv is not None and self._pv.inverter is not None,
             battery_on_dc=battery.inverter is not None,
+            import_limit_kw=import_limit_kw,
+            export_limit_kw=export_limit_kw,
             levels_kw=tuple(level for level in (0.0, import_limit_kw, -export_limit_kw) if isfinite(level)),
         )
+        low_kw, high_kw = site.battery_reach_kw()
+        lowest_kw, highest_kw = max(lowest_kw, low_kw), min(highest_kw, high_kw)
+        if highest_kw < lowest_kw:
+            return None
         knees_kw = [
-            (knee - stored_kwh) / (gain_h if knee > stored_kwh else drain_h)
-            for knee in worth.stored_kwh.tolist()
+            (knee - stored_kwh) / (gain_h if knee > stored_kwh else drain_h) for knee in self._knees_kwh
         ]
         wanted = {0.0, lowest_kw, highest_kw, *knees_kw, *site.battery_knees_kw()}
-        best: tuple[float, float, float, float, float] | None = None
         share = hours / first.hours
-        for battery_kw in sorted((b for b in wanted if lowest_kw <= b <= highest_kw), key=abs):
-            charge_kw, discharge_kw = max(battery_kw, 0.0), max(-battery_kw, 0.0)
-            after_kwh = stored_kwh + gain_h * charge_kw - drain_h * discharge_kw
-            storing = share * (
-                first.charge_cost * charge_kw + first.discharge_cost * discharge_kw
-            ) - worth.at(after_kwh)
-            for used_kw in site.sun_knees_kw(battery_kw):
-                inverter_ac_kw = site.inverter_ac_kw(battery_kw, used_kw)
-                if inverter_ac_kw is None:
-                    continue
-                net_kw = site.net_kw(battery_kw, used_kw, inverter_ac_kw)
-                cost = storing + share * (
-                    first.import_cost * max(net_kw, 0.0)
-                    - first.export_gain * max(-net_kw, 0.0)
-                    + first.excess_cost
-                    * (max(net_kw - import_limit_kw, 0.0) + max(-net_kw - export_limit_kw, 0.0))
-                    + first.used_cost * used_kw
-                    + first.to_ac_cost * max(inverter_ac_kw, 0.0)
-                    + first.to_dc_cost * max(-inverter_ac_kw, 0.0)
-                )
-                if best is None or cost < best[0]:
-                    best = (cost, battery_kw, used_kw, inverter_ac_kw, net_kw)
-        if best is None:
-            return None
-        _, battery_kw, used_kw, inverter_ac_kw, net_kw = best
+
+        def choice(battery_kw: float) -> _Choice:
+            """The best use of the sun with one battery power, and what all of it costs."""
+            if battery_kw > 0.0:
+                cost, after_kwh = first.charge_cost * battery_kw, stored_kwh + gain_h * battery_kw
+            else:
+                cost, after_kwh = -first.discharge_cost * battery_kw, stored_kwh + drain_h * battery_kw
+            using = site.cheapest(battery_kw)
+            return _Choice(share * (cost + using.cost) - self._worth_at(after_kwh), battery_kw, using)
+
+        best = _lowest(choice, sorted(b for b in wanted if lowest_kw <= b <= highest_kw))
+        battery_kw, using = best.battery_kw, best.using
         after_kwh = stored_kwh + (gain_h if battery_kw > 0.0 else drain_h) * battery_kw
         per_kwh = worth.per_kwh(after_kwh)
-        return self._told(battery_kw, used_kw, sun_kw, inverter_ac_kw, net_kw, per_kwh, hours)
+        return self._told(battery_kw, using.used_kw, sun_kw, using.inverter_ac_kw, using.net_kw, per_kwh)
+
+    def _worth_at(self, stored_kwh: float) -> float:
+        """Worth at a filling; straight beyond the ends."""
+        knees, worths = self._knees_kwh, self._worths
+        right = min(max(bisect_right(knees, stored_kwh), 1), len(knees) - 1)
+        left = right - 1
+        slope = (worths[right] - worths[left]) / (knees[right] - knees[left])
+        return worths[left] + slope * (stored_kwh - knees[left])
 
     def _told(
         self,
@@ -216,7 +230,6 @@ class ValuedDispatch:
         inverter_ac_kw: float,
         net_kw: float,
         per_kwh: float,
-        hours: float,
     ) -> FirstInterval:
         """Put the decision in the words of the fast loop."""
         powers = {self._battery.name: battery_kw}
@@ -249,6 +262,43 @@ class ValuedDispatch:
         )
 
 
+class _Using(NamedTuple):
+    """Use of the sun in one moment, and what flows then."""
+
+    cost: float
+    """Of the connection and of the powers on the way, per first interval [currency]."""
+    used_kw: float
+    inverter_ac_kw: float
+    net_kw: float
+
+
+class _Choice(NamedTuple):
+    """One battery power and what comes of it."""
+
+    cost: float
+    battery_kw: float
+    using: _Using
+
+
+def _lowest(choice: Callable[[float], _Choice], candidates: Sequence[float]) -> _Choice:
+    """The cheapest of rising battery powers; the cost over them is convex."""
+    low, high = 0, len(candidates) - 1
+    known: dict[int, _Choice] = {}
+
+    def at(index: int) -> _Choice:
+        if index not in known:
+            known[index] = choice(candidates[index])
+        return known[index]
+
+    while low < high:
+        middle = (low + high) // 2
+        if at(middle).cost <= at(middle + 1).cost:
+            high = middle
+        else:
+            low = middle + 1
+    return at(low)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Bus:
     """Powers of one moment: what each choice of battery and solar power makes of the connection."""
@@ -259,8 +309,41 @@ class _Bus:
     least_sun_kw: float
     sun_on_dc: bool
     battery_on_dc: bool
+    import_limit_kw: float
+    export_limit_kw: float
     levels_kw: tuple[float, ...]
     """Net imports at which the price of power changes [kW]."""
+
+    def battery_reach_kw(self) -> tuple[float, float]:
+        """Battery powers the hybrid inverter can carry, whatever is done with the sun [kW]."""
+        if not self.battery_on_dc:
+            return -inf, inf
+        taken_kw = self.first.rating_kw if self.first.draws_from_bus else 0.0
+        sun_kw = self.sun_kw if self.sun_on_dc else 0.0
+        return -self._dc_of(self.first.rating_kw), sun_kw - self._dc_of(-taken_kw)
+
+    def cheapest(self, battery_kw: float) -> _Using:
+        """The cheapest use of the sun with one battery power: all of it, unless that costs something."""
+        all_of_it = self._using(battery_kw, self.sun_kw)
+        free = self.first.import_cost >= 0.0 <= self.first.export_gain
+        if all_of_it is not None and free and -all_of_it.net_kw <= self.export_limit_kw:
+            return all_of_it
+        found = [self._using(battery_kw, used_kw) for used_kw in self.sun_knees_kw(battery_kw)]
+        return min(using for using in (all_of_it, *found) if using is not None)
+
+    def _using(self, battery_kw: float, used_kw: float) -> _Using | None:
+        """What flows, and what that costs; None beyond the inverter's rating."""
+        inverter_ac_kw = self.inverter_ac_kw(battery_kw, used_kw)
+        if inverter_ac_kw is None:
+            return None
+        first, net_kw = self.first, self.net_kw(battery_kw, used_kw, inverter_ac_kw)
+        cost = first.used_cost * used_kw
+        cost += (first.to_ac_cost if inverter_ac_kw > 0.0 else -first.to_dc_cost) * inverter_ac_kw
+        if net_kw > 0.0:
+            cost += first.import_cost * net_kw + first.excess_cost * max(net_kw - self.import_limit_kw, 0.0)
+        else:
+            cost += first.export_gain * net_kw + first.excess_cost * max(-net_kw - self.export_limit_kw, 0.0)
+        return _Using(cost, used_kw, inverter_ac_kw, net_kw)
 
     def inverter_ac_kw(self, battery_kw: float, used_kw: float) -> float | None:
         """AC power the hybrid inverter gives [kW]; None beyond its rating."""
@@ -384,32 +467,61 @@ def _first(
     )
 
 
-def _trace(problem: DispatchProblem, battery: Battery, first: _First) -> StoredWorth | None:
+def _expected_worth(
+    problem: DispatchProblem,
+    besides: Sequence[tuple[float, DispatchProblem]],
+    battery: Battery,
+    first: _First,
+) -> StoredWorth | None:
+    """Mean of the worths in all that may come; None as soon as one of them cannot be traced."""
+    cases = [(1.0 - sum(weight for weight, _ in besides), problem), *besides]
+    worths: list[tuple[float, StoredWorth]] = []
+    basis: Basis | None = None
+    for weight, case in cases:
+        worth, basis = _trace(case, battery, first, basis)
+        if worth is None:
+            return None
+        worths.append((weight, worth))
+    if len(worths) == 1:
+        return worths[0][1]
+    stored_kwh = np.unique(np.concatenate([worth.stored_kwh for _, worth in worths]))
+    mean = sum(weight * np.interp(stored_kwh, worth.stored_kwh, worth.worth) for weight, worth in worths)
+    return StoredWorth(stored_kwh=stored_kwh, worth=np.asarray(mean))
+
+
+def _trace(
+    problem: DispatchProblem, battery: Battery, first: _First, basis: Basis | None
+) -> tuple[StoredWorth | None, Basis]:
     """Find the worth of stored energy wherever the first interval can bring it; None where that is not concave.
 
     The battery rests in the first interval of the model that is solved, so what is stored after it is what is given.
-    Between two points whose tangents meet on the curve there is exactly one bend, at the meeting point.
+    Between two points whose tangents meet on the curve there is exactly one bend, at the meeting point. `basis` is where
+    the solver starts, the one returned where it ended.
     """
     rest = np.array(np.broadcast_to(battery.charge_limit_kw, problem.intervals), dtype=np.float64)
     give = np.array(np.broadcast_to(battery.discharge_limit_kw, problem.intervals), dtype=np.float64)
     rest[0] = give[0] = 0.0
     reach_up = first.hours * battery.charge_efficiency_frac * first.charge_limit_kw
     reach_down = first.hours / battery.discharge_efficiency_frac * first.discharge_limit_kw
-    low = max(0.0, battery.stored_kwh - reach_down)
-    high = min(battery.capacity_kwh, battery.stored_kwh + reach_up)
+    low = max(0.0, battery.stored_kwh - _REACHES * reach_down)
+    high = min(battery.capacity_kwh, battery.stored_kwh + _REACHES * reach_up)
     if high - low <= 1e-6:
-        return None
-    ask = _Asker(problem, replace(battery, charge_limit_kw=rest, discharge_limit_kw=give))
+        return None, basis
+    ask = _Asker(problem, replace(battery, charge_limit_kw=rest, discharge_limit_kw=give), basis)
+    return _concave(ask, low, high, problem.price_scale * max(1.0, battery.capacity_kwh)), ask.basis()
+
+
+def _concave(ask: _Asker, low: float, high: float, scale: float) -> StoredWorth | None:
+    """Find every bend of a concave curve between two points."""
     left, right = ask(low), ask(high)
     if left is None or right is None:
         return None
     points = [(low, left[0])]
     waiting = [((low, *left), (high, *right))]
-    small = _SAME * problem.price_scale * max(1.0, battery.capacity_kwh)
     while waiting:
         (a, worth_a, slope_a), (b, worth_b, slope_b) = waiting.pop()
         straight = worth_a + slope_a * (b - a) - worth_b
-        if straight <= small or slope_a - slope_b <= 1e-12 or b - a <= 1e-7:
+        if straight <= _SAME * scale or slope_a - slope_b <= 1e-12 or b - a <= 1e-7:
             points.append((b, worth_b))
             continue
         meet = min(max((worth_b - worth_a + slope_a * a - slope_b * b) / (slope_a - slope_b), a), b)
@@ -417,7 +529,7 @@ def _trace(problem: DispatchProblem, battery: Battery, first: _First) -> StoredW
         found = ask(meet) if ask.count < _MOST_SOLVES else None
         if found is None:
             return None
-        if top - found[0] <= small:
+        if top - found[0] <= _SAME * scale:
             points += [(meet, found[0]), (b, worth_b)]
             continue
         middle = (meet, *found)
@@ -430,7 +542,7 @@ def _trace(problem: DispatchProblem, battery: Battery, first: _First) -> StoredW
 class _Asker:
     """Solves the model with the battery resting in the first interval, once per filling asked for."""
 
-    def __init__(self, problem: DispatchProblem, battery: Battery) -> None:
+    def __init__(self, problem: DispatchProblem, battery: Battery, basis: Basis | None) -> None:
         assets = tuple(battery if asset.name == battery.name else asset for asset in problem.assets)
         self.count = 0
         self._problem = replace(problem, assets=assets)
@@ -442,8 +554,14 @@ class _Asker:
             np.arange(self._template.row_count)[self._template.rows[self._key, "stored_balance"]][0]
         )
         self._solver = own_solver()
-        self._solver.use_presolve(True)
+        self._solver.use_presolve(basis is None)
         self._solver.load(self._template, self._vectors)
+        if basis is not None:
+            self._solver.start(basis)
+
+    def basis(self) -> Basis:
+        """Where the solver ended."""
+        return self._solver.basis()
 
     def __call__(self, stored_kwh: float) -> tuple[float, float] | None:
         """Worth and its slope with that much stored; None where the answer cannot be used."""
