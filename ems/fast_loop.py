@@ -7,6 +7,7 @@ about to expire, and what it writes is journalled first. When it believes what i
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -23,13 +24,14 @@ from ems.following import (
     is_over,
     longest_validity,
     ramped_kw,
+    seen_again,
     swing_after,
     throttled_kw,
 )
 from ems.hedging import USABLE, hedged_dispatch
 from ems.live import Live, LiveState
 from ems.metrics import Metrics
-from ems.outlook import Outlook, SiteOutlook
+from ems.outlook import Outlook, SiteOutlook, from_interval
 from ems.plan import Plan
 from ems.publishing import Delivery, DeliveryOutcome, publish
 from ems.readings import Capability, Quality, SiteReading, Snapshot, take_snapshot
@@ -45,6 +47,8 @@ RETRY_SHARE = 0.1
 """A setpoint that was refused is tried again after this share of its validity."""
 CURTAILED_KW = 0.05
 """Solar power held back by less than this is not capped [kW]."""
+MAKE_WITHIN_S = 0.05
+"""Time of one pass for making what decides a new interval [s]; many homes get ready over several passes."""
 PLENTY_PER_DAY = 20_000
 """Registers that bear this many writes a day are written whenever it helps."""
 CONTROLS = {
@@ -64,8 +68,12 @@ class _Course:
     outlook: Outlook
     expected: SiteOutlook
     carried: CarriedState
-    dispatch: ValuedDispatch | None
-    """Decides the first interval anew; None where the state does not carry a problem."""
+    state: SiteState
+    """What the plan rests on."""
+    dispatch: ValuedDispatch | None = None
+    """Decides the present interval anew; None until it is made, and where the state does not carry a problem."""
+    made_for: int | None = None
+    """Interval of the plan `dispatch` decides; None before it is made."""
     alone: ValuedDispatch | None = None
     """The same without the vehicles, for moments in which their power is given; made when first needed."""
     decided: Course | None = None
@@ -123,6 +131,7 @@ class FastLoop:
         self.trouble: str | None = None
         """Why the latest pass left a site to its devices by mistake of ours; None when it did not."""
         self._followed_at: datetime | None = None
+        self._make_until = 0.0
 
     def follow(self, record: CycleRecord) -> None:
         """Take over the plans of a cycle; a site that was configured otherwise then waits for its next plan."""
@@ -148,7 +157,7 @@ class FastLoop:
                 outlook=record.outlook,
                 expected=expected[site.id],
                 carried=carry(state),
-                dispatch=_dispatch(site, state, expected[site.id], record.outlook),
+                state=state,
                 believed_kw=state.powers.load_kw,
                 swing=None if before is None else before.swing,
                 paused_until={} if before is None else before.paused_until,
@@ -169,6 +178,7 @@ class FastLoop:
                 return Pass(snapshot=snapshot, setpoints=(), deliveries=())
             setpoints: list[Setpoint] = []
             self.trouble = None
+            self._make_until = time.perf_counter() + MAKE_WITHIN_S
             for reading in snapshot.sites:
                 setpoints += self._decide_or_let_go(reading, at=at, paused=reading.site_id in paused)
             deliveries = await publish(
@@ -232,25 +242,30 @@ class FastLoop:
         )
         if course is None:
             return []
-        due = [
-            setpoint for setpoint in self._ramped(course, wanted, at) if self._is_due(course, setpoint, at)
-        ]
+        found = (self._due(course, setpoint, at) for setpoint in self._ramped(course, wanted, at))
+        due = [setpoint for setpoint in found if setpoint is not None]
         self._open_swing(course, state, due, at=at)
         return due
 
-    def _is_due(self, course: _Course, wanted: Setpoint, at: datetime) -> bool:
-        """Tell whether a setpoint must be written now: new, moved far enough for what a write costs, or half expired."""
+    def _due(self, course: _Course, wanted: Setpoint, at: datetime) -> Setpoint | None:
+        """Return what must be written now: what is new or moved far enough for what a write costs, or is half expired."""
         refused_at = course.refused_at.get(_key(wanted))
         if refused_at is not None and at - refused_at < RETRY_SHARE * self._valid_for:
-            return False
+            return None
         held = course.asked.get(_key(wanted))
-        if held is None or at - held.valid_from >= (held.valid_until - held.valid_from) / 2:
-            return True
+        if held is None or (wanted.value_kw is None) is not (held.value_kw is None):
+            return wanted
+        half_expired = at - held.valid_from >= (held.valid_until - held.valid_from) / 2
         if wanted.value_kw is None or held.value_kw is None:
-            return wanted.value_kw is not held.value_kw
+            return wanted if half_expired else None
         budget = None if course.urgent else self._budget(course.site, wanted, at)
         worth_a_write_kw = self._pace.dead_band_kw if budget is None else band_kw(budget, self._pace)
-        return worth_a_write_kw is not None and abs(wanted.value_kw - held.value_kw) > worth_a_write_kw
+        if worth_a_write_kw is not None and abs(wanted.value_kw - held.value_kw) > worth_a_write_kw:
+            return wanted
+        if not half_expired:
+            return None
+        # where writes are scarce a renewal keeps the value: a device without a timer then needs no write at all
+        return wanted if budget is None else replace(wanted, value_kw=held.value_kw)
 
     def _ramped(self, course: _Course, wanted: Sequence[Setpoint], at: datetime) -> list[Setpoint]:
         """Return the setpoints, batteries no farther from what they hold than their ramp allows by now."""
@@ -302,12 +317,31 @@ class FastLoop:
             course.decided = course.swing = None
             return None
         load_kw = self._load_kw(course, state, at)
-        if course.dispatch is None or load_kw is None or course.plan.index_at(at) != 0:
+        if load_kw is None:
             return planned
         course.urgent = _breaks_limit(course, state, load_kw, by_kw=self._pace.dead_band_kw)
+        self._make_ready(course, state, at)
+        if course.dispatch is None:
+            return planned
         if course.swing is None or course.urgent or course.decided is None:
             course.decided = self._decided(course, planned, state, load_kw, at)
         return course.decided
+
+    def _make_ready(self, course: _Course, state: SiteState, at: datetime) -> None:
+        """Make what decides the present interval. A pass makes only so many; the others follow their plan so long."""
+        index = course.plan.index_at(at)
+        if index == course.made_for or index is None:
+            return
+        if time.perf_counter() > self._make_until and not course.urgent:
+            if course.made_for is not None:
+                course.dispatch = course.decided = None
+            return
+        outlook, expected = course.outlook, course.expected
+        if index:
+            outlook, expected = from_interval(outlook, expected, index)
+        began = state if index else course.state
+        course.dispatch = _dispatch(course.site, began, expected, outlook)
+        course.made_for, course.alone, course.decided = index, None, None
 
     def _load_kw(self, course: _Course, state: SiteState, at: datetime) -> float | None:
         """Return the load that is certain now [kW]; closes the swing when meter and devices agree again."""
@@ -317,7 +351,8 @@ class FastLoop:
         swing = course.swing
         if swing is not None:
             apart_kw = max(_apart_kw(course, seen, self._pace), default=0.0)
-            if is_over(swing, at=at, apart_kw=apart_kw, meter_kw=meter_kw, pace=self._pace):
+            course.swing = swing = seen_again(swing, at=at, apart_kw=apart_kw)
+            if is_over(swing, at=at, meter_kw=meter_kw, pace=self._pace):
                 course.swing = swing = None
         if swing is None or course.believed_kw is None:
             course.believed_kw = seen.load_kw
@@ -344,24 +379,21 @@ class FastLoop:
         )
         if first.outcome not in USABLE:
             return planned
-        vehicle_kw = {name: first.net_consumption_kw[name] for name in steered}
-        over_kw = first.import_kw - course.site.connection.import_limit_kw
+        vehicle_kw = {name: max(0.0, first.net_consumption_kw[name]) for name in steered}
+        over_kw = first.import_kw - course.site.connection.import_limit_kw - self._pace.dead_band_kw
         for vehicle in course.site.vehicles:
-            if vehicle.name not in steered:
-                continue
-            waits = at < course.paused_until.get(vehicle.name, at)
-            wanted_kw = vehicle_kw[vehicle.name]
-            vehicle_kw[vehicle.name] = (
-                0.0
-                if waits
-                else throttled_kw(wanted_kw, over_kw=over_kw, least_kw=vehicle.charge_min_kw)
-                if over_kw > self._pace.dead_band_kw
-                else wanted_kw
-            )
-            over_kw -= wanted_kw - vehicle_kw[vehicle.name]
-            if wanted_kw > 0.0 and vehicle_kw[vehicle.name] == 0.0 and not waits:
+            wanted_kw = vehicle_kw.get(vehicle.name, 0.0)
+            if wanted_kw > 0.0 and at < course.paused_until.get(vehicle.name, at):
+                vehicle_kw[vehicle.name] = 0.0
+            elif wanted_kw > 0.0 and over_kw > 0.0:
+                vehicle_kw[vehicle.name] = throttled_kw(
+                    wanted_kw, over_kw=over_kw, least_kw=vehicle.charge_min_kw
+                )
+            over_kw -= wanted_kw - vehicle_kw.get(vehicle.name, 0.0)
+            held = course.asked.get(f"{vehicle.name}.{Quantity.VEHICLE_LIMIT}")
+            if vehicle.name in steered and vehicle_kw[vehicle.name] == 0.0 and held and held.value_kw:
                 course.paused_until[vehicle.name] = at + self._pace.vehicle_pause
-        if any(vehicle_kw[name] != first.net_consumption_kw[name] for name in steered):
+        if any(abs(vehicle_kw[name] - first.net_consumption_kw[name]) > 1e-6 for name in steered):
             if course.alone is None:
                 course.alone = ValuedDispatch(_without_vehicles(dispatch.problem))
             first = course.alone.resolve_first(

@@ -20,7 +20,7 @@ class Pace:
     dead_band_kw: float = 0.05
     """A setpoint that moved less than this is not written again [kW]."""
     dwell: timedelta = timedelta(seconds=3)
-    """Least time a setpoint is kept, and in which devices and meter usually show a change."""
+    """Least time a setpoint is kept; also the time a meter needs to show what a device has done."""
     longest_dwell: timedelta = timedelta(seconds=12)
     """Longest time to wait for a device that does not arrive; what it draws then is taken as it is."""
     arrived_kw: float = 0.1
@@ -28,7 +28,7 @@ class Pace:
     arrived_frac: float = 0.05
     """The same as a share of the setpoint; the larger counts."""
     vehicle_pause: timedelta = timedelta(minutes=2)
-    """A vehicle that was paused to keep a limit stays paused at least this long."""
+    """A vehicle that was paused stays paused at least this long."""
     spare_frac: float = 0.15
     """Share of a write budget that is kept for limits and renewals."""
 
@@ -45,6 +45,8 @@ class Swing:
     """Most the devices may draw together until it is over [kW]."""
     meter_kw: float
     """What the meter showed when it was decided [kW]; the same number again is an old answer."""
+    arrived_at: datetime | None = None
+    """Since when the devices show what they were asked for; None while they do not."""
 
 
 def swing_after(
@@ -71,26 +73,18 @@ def swing_after(
     return Swing(began_at=at, low_kw=low_kw, high_kw=high_kw, meter_kw=meter_kw)
 
 
-def is_over(swing: Swing, *, at: datetime, apart_kw: float, meter_kw: float, pace: Pace) -> bool:
-    """Tell whether meter and devices may be believed again.
+def seen_again(swing: Swing, *, at: datetime, apart_kw: float) -> Swing:
+    """Return the swing after another look at the devices, which are `apart_kw` from what counts as arrived [kW]."""
+    return replace(swing, arrived_at=(swing.arrived_at or at) if apart_kw <= 0.0 else None)
 
-    Parameters
-    ----------
-    swing
-        The change under way.
-    at
-        Now.
-    apart_kw
-        How far the devices are from their setpoints beyond what counts as arrived [kW]; 0 when they are there.
-    meter_kw
-        What the meter shows now [kW].
-    pace
-        The rules.
-    """
+
+def is_over(swing: Swing, *, at: datetime, meter_kw: float, pace: Pace) -> bool:
+    """Tell whether meter and devices may be believed again: they have arrived, and the meter had time to see it."""
     since = at - swing.began_at
     if since >= pace.longest_dwell or since < timedelta(0):
         return True
-    return since >= pace.dwell and apart_kw <= 0.0 and meter_kw != swing.meter_kw
+    arrived = swing.arrived_at is not None and at - swing.arrived_at >= pace.dwell
+    return arrived and meter_kw != swing.meter_kw
 
 
 def certain_load_kw(swing: Swing, *, believed_kw: float, meter_kw: float, drawn_kw: float) -> float:

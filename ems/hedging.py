@@ -1,11 +1,12 @@
 """Hedging: what may come instead of what is expected, so that the decision of now suits all of it.
 
 A plan on expected values alone fills the battery exactly as far as the expected sun will need, and is wrong by half of
-the days on either side. The fast loop asks what stored energy is worth in three courses of the day, and takes the mean.
+the days on either side. The fast loop asks what stored energy is worth in several courses of the day, and takes the mean.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
+
+import numpy as np
 
 from ems.codec import FloatArray
 from ems.outlook import Band, Outlook, SiteOutlook
@@ -16,12 +17,12 @@ from optimizer import Outcome, ValuedDispatch
 
 USABLE = (Outcome.OPTIMAL, Outcome.FEASIBLE)
 """Outcomes of a decision that may be acted on."""
-OUTER_WEIGHT = 0.3
-"""Probability of each outer course: with 10 and 90 % quantiles, mean and variance of a distribution come out right with
-0.3, 0.4, 0.3 (Swanson and Megill; compared in Keefer and Bodily, "Three-Point Approximations for Continuous Random
-Variables", Management Science 29, 1983)."""
-REACH_FRAC = 0.6
-"""How far the outer courses go towards the quantiles: errors of neighbouring hours partly cancel over a day."""
+OUTER_WEIGHT = 0.2
+"""Probability of each outer course; the expected one keeps as much. Sigma points: see Julier and Uhlmann, "Unscented
+Filtering and Nonlinear Estimation", Proceedings of the IEEE 92 (2004)."""
+REACH = 1.2
+"""How far the outer courses lie, in distances of the 10 and 90 % quantiles: 1.23 brings the spread of each quantity out
+right (2 x 0.2 x 1.23^2 x 1.28^2 = 1) if the errors of all hours went together."""
 
 
 def hedged_dispatch(site: Site, state: SiteState, expected: SiteOutlook, outlook: Outlook) -> ValuedDispatch:
@@ -39,26 +40,26 @@ def hedged_dispatch(site: Site, state: SiteState, expected: SiteOutlook, outlook
 
 
 def besides(expected: SiteOutlook) -> tuple[tuple[float, SiteOutlook], ...]:
-    """Return what may come instead, with its probability: a day that leaves more to draw, and one that leaves less.
+    """Return what may come instead, with its probability: more or less load, more or less sun.
 
     Nothing where the outlook is sure.
     """
-    if _is_sure(expected.load) and all(_is_sure(band) for band in expected.pv.values()):
-        return ()
-    return (
-        (OUTER_WEIGHT, _course(expected, load="high_kw", pv="low_kw")),
-        (OUTER_WEIGHT, _course(expected, load="low_kw", pv="high_kw")),
-    )
+    cases: list[SiteOutlook] = []
+    if not _is_sure(expected.load):
+        cases += [
+            replace(expected, load=_moved(expected.load, expected.load.low_kw)),
+            replace(expected, load=_moved(expected.load, expected.load.high_kw)),
+        ]
+    if not all(_is_sure(band) for band in expected.pv.values()):
+        cases += [
+            replace(expected, pv={name: _moved(band, band.low_kw) for name, band in expected.pv.items()}),
+            replace(expected, pv={name: _moved(band, band.high_kw) for name, band in expected.pv.items()}),
+        ]
+    return tuple((OUTER_WEIGHT, case) for case in cases)
 
 
-def _course(expected: SiteOutlook, *, load: str, pv: str) -> SiteOutlook:
-    roofs: Mapping[str, Band] = {name: _moved(band, pv) for name, band in expected.pv.items()}
-    return replace(expected, load=_moved(expected.load, load), pv=roofs)
-
-
-def _moved(band: Band, towards: str) -> Band:
-    quantile_kw: FloatArray = getattr(band, towards)
-    return replace(band, mean_kw=band.mean_kw + REACH_FRAC * (quantile_kw - band.mean_kw))
+def _moved(band: Band, quantile_kw: FloatArray) -> Band:
+    return replace(band, mean_kw=np.maximum(0.0, band.mean_kw + REACH * (quantile_kw - band.mean_kw)))
 
 
 def _is_sure(band: Band) -> bool:

@@ -65,7 +65,10 @@ class RehearsedHome:
         self.worst_import_kw = 0.0
         self._load_kw, self._pv_kw = load_kw, pv_kw
         self._lag_s, self._deaf = lag_s, timedelta(seconds=deaf_s)
-        self._meter_age, self._inverter_age = timedelta(seconds=meter_age_s), timedelta(seconds=inverter_age_s)
+        self._meter_age, self._inverter_age = (
+            timedelta(seconds=meter_age_s),
+            timedelta(seconds=inverter_age_s),
+        )
         self._orders: deque[tuple[datetime, float | None]] = deque()
         self._order_kw: float | None = None
         self.pv_cap_kw: float | None = None
@@ -77,7 +80,9 @@ class RehearsedHome:
     @property
     def devices(self) -> dict[tuple[str, str], "RehearsedDevice"]:
         """Its devices, as the loop is given them."""
-        return {(self.site.id, name): RehearsedDevice(self, ref.role) for name, ref in self.site.devices.items()}
+        return {
+            (self.site.id, name): RehearsedDevice(self, ref.role) for name, ref in self.site.devices.items()
+        }
 
     @property
     def net_import_kw(self) -> float:
