@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from ems.clock import StageWatch
+from ems.conduct import ConductBook, without_derated
 from ems.cycle import CycleRecord, Ports
+from ems.feedback import Edge, edges_of_conduct, edges_of_standing
 from ems.following import (
     Pace,
     Swing,
@@ -26,11 +28,12 @@ from ems.following import (
     ramped_kw,
     seen_again,
     swing_after,
-    throttled_kw,
 )
+from ems.guard import bounded_course, within_limits
 from ems.hedging import USABLE, hedged_dispatch
 from ems.live import Live, LiveState
 from ems.metrics import Metrics
+from ems.orders import Order, Standing, standing
 from ems.outlook import Outlook, SiteOutlook, from_interval
 from ems.plan import Plan
 from ems.publishing import Delivery, DeliveryOutcome, publish
@@ -69,7 +72,11 @@ class _Course:
     expected: SiteOutlook
     carried: CarriedState
     state: SiteState
-    """What the plan rests on."""
+    """What the dispatch rests on."""
+    standing: Standing
+    """Whose word counted in the latest pass."""
+    orders: Sequence[Order]
+    """What people and the grid ask for."""
     dispatch: ValuedDispatch | None = None
     """Decides the present interval anew; None until it is made, and where the state does not carry a problem."""
     made_for: int | None = None
@@ -86,6 +93,8 @@ class _Course:
     """Vehicles that wait because the connection was full, and until when."""
     asked: dict[str, Setpoint] = field(default_factory=dict)
     """Setpoints in force, by asset and quantity."""
+    clamped_kw: dict[str, float | None] = field(default_factory=dict)
+    """What devices hold instead, by setpoint id [kW]."""
     refused_at: dict[str, datetime] = field(default_factory=dict)
     """When a setpoint was last refused, by asset and quantity."""
     urgent: bool = False
@@ -102,6 +111,8 @@ class Pass:
     """What was written."""
     deliveries: tuple[Delivery, ...]
     """What became of it."""
+    edges: tuple[Edge, ...] = ()
+    """What changed in whose word counts."""
 
 
 class FastLoop:
@@ -126,6 +137,8 @@ class FastLoop:
         self._courses: dict[str, _Course] = {}
         self._budgets: dict[tuple[str, str], WriteBudget] = {}
         self._failing: dict[str, str] = {}
+        self.book = ConductBook()
+        """How devices follow what they are asked."""
         self.acting = asyncio.Lock()
         """Held by whoever writes setpoints: the cycle and the loop never write at once."""
         self.trouble: str | None = None
@@ -141,9 +154,14 @@ class FastLoop:
         expected = {site.site_id: site for site in record.outlook.sites}
         asked: dict[str, dict[str, Setpoint]] = {}
         in_force = {d.setpoint_id for d in record.deliveries if d.outcome in IN_FORCE}
+        clamped_kw = {
+            d.setpoint_id: d.held_kw for d in record.deliveries if d.outcome is DeliveryOutcome.CLAMPED
+        }
+        self.book.adopt(record.conducts)
         for setpoint in record.setpoints:
             if setpoint.id in in_force:
                 asked.setdefault(setpoint.site_id, {})[_key(setpoint)] = setpoint
+        counting = {site.id: counts for site, counts in zip(record.sites, record.standings, strict=True)}
         written_at = {delivery.setpoint_id: delivery.at for delivery in record.deliveries}
         for plan in record.plans:
             site, state = self._sites.get(plan.site_id), states[plan.site_id]
@@ -152,23 +170,26 @@ class FastLoop:
             before = self._courses.get(site.id)
             mine = asked.get(site.id, {})
             course = _Course(
-                site=site,
+                site=without_derated(site, self.book.conducts),
                 plan=plan,
                 outlook=record.outlook,
                 expected=expected[site.id],
                 carried=carry(state),
                 state=state,
+                standing=counting[site.id],
+                orders=record.orders,
                 believed_kw=state.powers.load_kw,
                 swing=None if before is None else before.swing,
                 paused_until={} if before is None else before.paused_until,
                 asked=mine,
+                clamped_kw=clamped_kw,
             )
             self._courses[site.id] = course
             if mine:
                 latest = max(written_at[setpoint.id] for setpoint in mine.values())
                 self._open_swing(course, state, mine.values(), at=latest)
 
-    async def step(self, *, at: datetime, paused: frozenset[str]) -> Pass:
+    async def step(self, *, at: datetime, orders: Sequence[Order] = ()) -> Pass:
         """Read, decide, write what changed. Device trouble is a value; it ends nobody else's pass."""
         watch = StageWatch()
         snapshot = await take_snapshot(self._ports.devices, tuple(self._sites), at=at)
@@ -177,21 +198,24 @@ class FastLoop:
                 # a cycle came in between: what was read is older than the plan that is in force now
                 return Pass(snapshot=snapshot, setpoints=(), deliveries=())
             setpoints: list[Setpoint] = []
+            edges: list[Edge] = []
             self.trouble = None
             self._make_until = time.perf_counter() + MAKE_WITHIN_S
             for reading in snapshot.sites:
-                setpoints += self._decide_or_let_go(reading, at=at, paused=reading.site_id in paused)
+                setpoints += self._decide_or_let_go(reading, at=at, orders=orders, edges=edges)
             deliveries = await publish(
                 self._ports.devices, self._sites, setpoints, journal=self._ports.journal
             )
             self._remember(setpoints, deliveries)
         self._metrics.fast_loop_seconds.observe(watch.total_ms / 1e3)
-        return Pass(snapshot=snapshot, setpoints=tuple(setpoints), deliveries=deliveries)
+        return Pass(snapshot=snapshot, setpoints=tuple(setpoints), deliveries=deliveries, edges=tuple(edges))
 
-    def _decide_or_let_go(self, reading: SiteReading, *, at: datetime, paused: bool) -> list[Setpoint]:
+    def _decide_or_let_go(
+        self, reading: SiteReading, *, at: datetime, orders: Sequence[Order], edges: list[Edge]
+    ) -> list[Setpoint]:
         """Decide for one site; a mistake of ours there gives it back to its devices and ends nobody else's pass."""
         try:
-            return self._decide(reading, at=at, paused=paused)
+            return self._decide(reading, at=at, orders=orders, edges=edges)
         except Exception as error:
             site = self._sites[reading.site_id]
             if self._failing.get(site.id) is None:
@@ -211,7 +235,9 @@ class FastLoop:
                 )
             )
 
-    def _decide(self, reading: SiteReading, *, at: datetime, paused: bool) -> list[Setpoint]:
+    def _decide(
+        self, reading: SiteReading, *, at: datetime, orders: Sequence[Order], edges: list[Edge]
+    ) -> list[Setpoint]:
         """Return the setpoints of one site that must be written now."""
         site = self._sites[reading.site_id]
         course = self._courses.get(site.id)
@@ -221,13 +247,23 @@ class FastLoop:
         wanted: tuple[Setpoint, ...] = ()
         if course is not None:
             course.carried = carry(state)
+            counts = standing(site, (*orders, *state.signal), at=at)
+            edges += edges_of_standing(site, course.standing, counts, at=at)
+            told = self.book.look(site, tuple(asked.values()), course.clamped_kw, reading, state)
+            edges += edges_of_conduct(site, told, at=at)
+            if told or _asks_anew(course.standing, counts):
+                course.site = without_derated(site, self.book.conducts)
+                course.orders, course.state, course.made_for = orders, state, None
+            course.standing = counts
+            decided = self._course(course, state, at)
             wanted = derive_setpoints(
                 site,
-                None if paused else self._course(course, state, at),
+                bounded_course(course.site, decided, _as_believed(course, state), counts),
                 plan=course.plan,
                 at=at,
                 valid_until=at + self._validity(site),
-                source=SetpointSource.OVERRIDE if paused else SetpointSource.FAST_LOOP,
+                source=SetpointSource.OVERRIDE if counts.paused else SetpointSource.FAST_LOOP,
+                standing=counts,
             )
         self._live.publish(
             site.id,
@@ -237,6 +273,7 @@ class FastLoop:
                 stored_kwh=state.stored_kwh,
                 setpoints={setpoint.asset: setpoint for setpoint in asked.values()},
                 troubles=reading.troubles,
+                signal=state.signal,
                 quality=state.quality,
             ),
         )
@@ -313,7 +350,7 @@ class FastLoop:
         """Return what the site is to do now: decided anew with the meter where that is known, else as planned."""
         planned = course_of_plan(course.site, course.plan, at)
         course.urgent = False
-        if planned is None or not state.steerable:
+        if planned is None or not state.steerable or course.standing.paused is not None:
             course.decided = course.swing = None
             return None
         load_kw = self._load_kw(course, state, at)
@@ -340,7 +377,7 @@ class FastLoop:
         if index:
             outlook, expected = from_interval(outlook, expected, index)
         began = state if index else course.state
-        course.dispatch = _dispatch(course.site, began, expected, outlook)
+        course.dispatch = _dispatch(course.site, began, expected, outlook, course.orders)
         course.made_for, course.alone, course.decided = index, None, None
 
     def _load_kw(self, course: _Course, state: SiteState, at: datetime) -> float | None:
@@ -369,39 +406,41 @@ class FastLoop:
         dispatch = course.dispatch
         if dispatch is None:
             return planned
-        steered = {vehicle.name for vehicle in dispatch.problem.of(Vehicle)}
-        loose_kw = sum(kw or 0.0 for name, kw in state.powers.vehicle_kw.items() if name not in steered)
+        vehicles = [vehicle.name for vehicle in dispatch.problem.of(Vehicle)]
+        loose_kw = sum(kw or 0.0 for name, kw in state.powers.vehicle_kw.items() if name not in vehicles)
         available_kw = _available_kw(course, state, planned, at)
-        first = dispatch.resolve_first(
-            load_kw=max(0.0, load_kw) + loose_kw,
-            pv_available_kw=available_kw,
-            stored_kwh=dict(state.stored_kwh),
-        )
-        if first.outcome not in USABLE:
-            return planned
-        vehicle_kw = {name: max(0.0, first.net_consumption_kw[name]) for name in steered}
-        over_kw = first.import_kw - course.site.connection.import_limit_kw - self._pace.dead_band_kw
-        for vehicle in course.site.vehicles:
-            wanted_kw = vehicle_kw.get(vehicle.name, 0.0)
-            if wanted_kw > 0.0 and at < course.paused_until.get(vehicle.name, at):
-                vehicle_kw[vehicle.name] = 0.0
-            elif wanted_kw > 0.0 and over_kw > 0.0:
-                vehicle_kw[vehicle.name] = throttled_kw(
-                    wanted_kw, over_kw=over_kw, least_kw=vehicle.charge_min_kw
-                )
-            over_kw -= wanted_kw - vehicle_kw.get(vehicle.name, 0.0)
-            held = course.asked.get(f"{vehicle.name}.{Quantity.VEHICLE_LIMIT}")
-            if vehicle.name in steered and vehicle_kw[vehicle.name] == 0.0 and held and held.value_kw:
-                course.paused_until[vehicle.name] = at + self._pace.vehicle_pause
-        if any(abs(vehicle_kw[name] - first.net_consumption_kw[name]) > 1e-6 for name in steered):
-            if course.alone is None:
-                course.alone = ValuedDispatch(_without_vehicles(dispatch.problem))
-            first = course.alone.resolve_first(
-                load_kw=max(0.0, load_kw) + loose_kw + sum(vehicle_kw.values()),
+
+        def ask(of: ValuedDispatch, others_kw: float) -> FirstInterval:
+            return of.resolve_first(
+                load_kw=max(0.0, load_kw) + loose_kw + others_kw,
                 pv_available_kw=available_kw,
                 stored_kwh=dict(state.stored_kwh),
+                import_limit_kw=course.standing.import_limit.kw,
+                export_limit_kw=course.standing.export_limit.kw,
             )
-        decided = planned if first.outcome not in USABLE else merged(course.site, planned, first)
+
+        first = ask(dispatch, 0.0)
+        if first.outcome not in USABLE:
+            return planned
+        decided = merged(course.site, planned, first)
+        if not vehicles:
+            return decided
+        seen = _as_believed(course, state)
+        kept = within_limits(course.site, decided, seen.powers, seen.stored_kwh, course.standing)
+        vehicle_kw = {
+            name: 0.0 if at < course.paused_until.get(name, at) else max(0.0, kept.vehicle_kw[name])
+            for name in vehicles
+        }
+        for name in vehicles:
+            held = course.asked.get(f"{name}.{Quantity.VEHICLE_LIMIT}")
+            if held is not None and held.value_kw and vehicle_kw[name] == 0.0:
+                course.paused_until[name] = at + self._pace.vehicle_pause
+        if any(abs(vehicle_kw[name] - first.net_consumption_kw[name]) > CURTAILED_KW for name in vehicles):
+            # a vehicle that yields leaves the battery another task
+            if course.alone is None:
+                course.alone = ValuedDispatch(_without_vehicles(dispatch.problem))
+            other = ask(course.alone, sum(vehicle_kw.values()))
+            decided = decided if other.outcome not in USABLE else merged(course.site, planned, other)
         return replace(decided, vehicle_kw={**decided.vehicle_kw, **vehicle_kw})
 
     def _open_swing(
@@ -438,21 +477,39 @@ class FastLoop:
                 self._budgets[setpoint.site_id, setpoint.asset] = budget.spent()
             if delivery.outcome in IN_FORCE:
                 _replace(course.asked, setpoint)
+                if delivery.outcome is DeliveryOutcome.CLAMPED:
+                    course.clamped_kw[setpoint.id] = delivery.held_kw
                 course.refused_at.pop(_key(setpoint), None)
             else:
                 course.asked.pop(_key(setpoint), None)
                 course.refused_at[_key(setpoint)] = setpoint.valid_from
 
 
-def _dispatch(site: Site, state: SiteState, expected: SiteOutlook, outlook: Outlook) -> ValuedDispatch | None:
+def _asks_anew(before: Standing, now: Standing) -> bool:
+    """Tell whether people ask for something else than the dispatch was made with; limits it takes as they come."""
+    return (before.paused, before.targets) != (now.paused, now.targets)
+
+
+def _dispatch(
+    site: Site, state: SiteState, expected: SiteOutlook, outlook: Outlook, orders: Sequence[Order]
+) -> ValuedDispatch | None:
     """Return what decides a site's first interval; None where its state does not carry a problem."""
     if state.quality is Quality.BAD:
         return None
     try:
-        return hedged_dispatch(site, state, expected, outlook)
+        return hedged_dispatch(site, state, expected, outlook, orders=orders)
     except InvalidProblem as error:
         log.warning("fast_loop.no_dispatch site=%s cause=%s", site.id, error)
         return None
+
+
+def _as_believed(course: _Course, state: SiteState) -> SiteState:
+    """Return the state with the meter as it would be if all devices showed their power at the same instant."""
+    powers = state.powers
+    if course.believed_kw is None or powers.load_kw is None or powers.net_import_kw is None:
+        return state
+    meter_kw = powers.net_import_kw + course.believed_kw - powers.load_kw
+    return replace(state, powers=replace(powers, net_import_kw=meter_kw, load_kw=course.believed_kw))
 
 
 def _without_vehicles(problem: DispatchProblem) -> DispatchProblem:
@@ -469,7 +526,7 @@ def _apart_kw(course: _Course, seen: SitePowers, pace: Pace) -> Iterator[float]:
 
 def _breaks_limit(course: _Course, state: SiteState, load_kw: float, *, by_kw: float) -> bool:
     """Tell whether the connection's limits would be broken once batteries are where they were sent."""
-    seen, connection = state.powers, course.site.connection
+    seen, counts = state.powers, course.standing
     if seen.net_import_kw is None or seen.load_kw is None:
         return False
     net_kw = load_kw + seen.net_import_kw - seen.load_kw
@@ -477,7 +534,7 @@ def _breaks_limit(course: _Course, state: SiteState, load_kw: float, *, by_kw: f
         held = course.asked.get(f"{name}.{Quantity.BATTERY_POWER}")
         if held is not None and held.value_kw is not None and shown_kw is not None:
             net_kw += held.value_kw - shown_kw
-    return net_kw > connection.import_limit_kw + by_kw or -net_kw > connection.export_limit_kw + by_kw
+    return net_kw > counts.import_limit.kw + by_kw or -net_kw > counts.export_limit.kw + by_kw
 
 
 def _available_kw(course: _Course, state: SiteState, planned: Course, at: datetime) -> dict[str, float]:

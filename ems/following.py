@@ -107,12 +107,6 @@ def ramped_kw(wanted_kw: float, *, held_kw: float, ramp_kw_per_s: float | None, 
     return min(max(wanted_kw, held_kw - reach_kw), held_kw + reach_kw)
 
 
-def throttled_kw(power_kw: float, *, over_kw: float, least_kw: float) -> float:
-    """Return a vehicle's power that relieves the connection by `over_kw`, or 0 where that is below its least [kW]."""
-    left_kw = power_kw - max(0.0, over_kw)
-    return left_kw if left_kw >= least_kw else 0.0
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WriteBudget:
     """Writes a register still bears: a quarter of a day's at once, the rest spread over the day."""

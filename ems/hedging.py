@@ -4,11 +4,13 @@ A plan on expected values alone fills the battery exactly as far as the expected
 the days on either side. The fast loop asks what stored energy is worth in several courses of the day, and takes the mean.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from ems.codec import FloatArray
+from ems.orders import Order
 from ems.outlook import Band, Outlook, SiteOutlook
 from ems.planning import to_problem
 from ems.site import Site
@@ -25,7 +27,14 @@ REACH = 1.2
 right (2 x 0.2 x 1.23^2 x 1.28^2 = 1) if the errors of all hours went together."""
 
 
-def hedged_dispatch(site: Site, state: SiteState, expected: SiteOutlook, outlook: Outlook) -> ValuedDispatch:
+def hedged_dispatch(
+    site: Site,
+    state: SiteState,
+    expected: SiteOutlook,
+    outlook: Outlook,
+    *,
+    orders: Sequence[Order] = (),
+) -> ValuedDispatch:
     """Return what decides the first interval of an outlook, again and again, with all in mind that may come.
 
     Raises
@@ -34,8 +43,11 @@ def hedged_dispatch(site: Site, state: SiteState, expected: SiteOutlook, outlook
         The outlook or the state does not make a problem.
     """
     return ValuedDispatch(
-        to_problem(site, state, expected, outlook),
-        [(weight, to_problem(site, state, other, outlook)) for weight, other in besides(expected)],
+        to_problem(site, state, expected, outlook, orders=orders),
+        [
+            (weight, to_problem(site, state, other, outlook, orders=orders))
+            for weight, other in besides(expected)
+        ],
     )
 
 

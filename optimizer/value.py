@@ -424,6 +424,7 @@ def _parts(problem: DispatchProblem) -> tuple[Battery, Pv | None, HybridInverter
         or problem.change_costs
         or battery.wear_segments
         or battery.standby_loss_frac_per_h
+        or battery.asked_kw is not None
         or battery.stored_kwh > battery.capacity_kwh
         or np.min(grid.import_rating_kw) < inf
         or np.min(grid.export_rating_kw) < inf

@@ -16,6 +16,7 @@ from ems.fast_loop import FastLoop
 from ems.following import Pace
 from ems.live import Live
 from ems.metrics import Metrics
+from ems.orders import standing
 from ems.outlook import Outlook
 from ems.planning import make_plans, solve_in_process
 from ems.readings import take_snapshot
@@ -47,7 +48,7 @@ class Run:
 
     async def seconds(self, count: int) -> None:
         for _ in range(count):
-            await self.loop.step(at=self.home.at, paused=frozenset())
+            await self.loop.step(at=self.home.at, orders=())
             self.home.advance(self.home.at + timedelta(seconds=1), step_s=0.1)
             self.net_kw.append(self.home.net_import_kw)
 
@@ -93,11 +94,13 @@ async def rehearsal(
     outlook = Outlook(
         issued_at=AT, starts_s=grid_epochs(AT, HORIZON, STEP_S), step_s=STEP_S, sites=(expected,)
     )
-    plans = make_plans((site,), states, outlook, (None,), solve=solve_in_process, valid_for=timedelta(hours=8))
+    plans = make_plans(
+        (site,), states, outlook, (None,), solve=solve_in_process, valid_for=timedelta(hours=8)
+    )
     record = CycleRecord(
         at=AT, sites=(site,), snapshot=snapshot, states=states, outlook=outlook, previous=(None,), plans=plans,
         setpoints=(), deliveries=(), accounts=(), edges=(), valid_for=ports.valid_for, missed=0, overlapped=0,
-        took_ms=0.0,
+        took_ms=0.0, standings=(standing(site, (), at=AT),),
     )  # fmt: skip
     loop = FastLoop([site], ports, live=Live(), metrics=Metrics(), valid_for=timedelta(minutes=30), pace=pace)
     loop.follow(record)
@@ -202,7 +205,7 @@ async def test_a_register_in_flash_is_spared_and_the_large_changes_are_still_fol
     loads = rng.uniform(0.5, 2.5, 2000)
     async with rehearsal(lambda at: loads[int((at - AT).total_seconds() // 20)], writes_per_day=96) as run:
         for _ in range(6 * 180):
-            await run.loop.step(at=run.home.at, paused=frozenset())
+            await run.loop.step(at=run.home.at, orders=())
             run.home.advance(run.home.at + timedelta(seconds=20), step_s=20.0)
     assert len(run.orders_kw) <= 24 + 18
     spread = [at for at, _ in run.home.ordered]
