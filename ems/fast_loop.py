@@ -52,6 +52,8 @@ CURTAILED_KW = 0.05
 """Solar power held back by less than this is not capped [kW]."""
 MAKE_WITHIN_S = 0.05
 """Time of one pass for making what decides a new interval [s]; many homes get ready over several passes."""
+SAME_SHARE = 0.4
+"""Powers that moved by less than this share of the dead band lead to the same setpoint."""
 PLENTY_PER_DAY = 20_000
 """Registers that bear this many writes a day are written whenever it helps."""
 CONTROLS = {
@@ -85,6 +87,8 @@ class _Course:
     """The same without the vehicles, for moments in which their power is given; made when first needed."""
     decided: Course | None = None
     """What was decided last, kept while a change is under way."""
+    decided_on: tuple[float, ...] = ()
+    """Load, sun and limits it was decided on [kW]."""
     believed_kw: float | None = None
     """Load as known last [kW]."""
     swing: Swing | None = None
@@ -188,6 +192,11 @@ class FastLoop:
             if mine:
                 latest = max(written_at[setpoint.id] for setpoint in mine.values())
                 self._open_swing(course, state, mine.values(), at=latest)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every site has what decides its present interval; after a cycle that takes a few passes."""
+        return all(course.made_for is not None for course in self._courses.values())
 
     async def step(self, *, at: datetime, orders: Sequence[Order] = ()) -> Pass:
         """Read, decide, write what changed. Device trouble is a value; it ends nobody else's pass."""
@@ -360,9 +369,24 @@ class FastLoop:
         self._make_ready(course, state, at)
         if course.dispatch is None:
             return planned
-        if course.swing is None or course.urgent or course.decided is None:
+        if (
+            course.decided is None
+            or course.urgent
+            or (course.swing is None and self._is_news(course, state, load_kw))
+        ):
             course.decided = self._decided(course, planned, state, load_kw, at)
+            course.decided_on = _inputs_kw(course, state, load_kw)
         return course.decided
+
+    def _is_news(self, course: _Course, state: SiteState, load_kw: float) -> bool:
+        """Tell whether what is seen could lead to another setpoint than it did last time."""
+        now_kw = _inputs_kw(course, state, load_kw)
+        if len(now_kw) != len(course.decided_on):
+            return True
+        return any(
+            abs(now - before) > SAME_SHARE * self._pace.dead_band_kw
+            for now, before in zip(now_kw, course.decided_on, strict=True)
+        )
 
     def _make_ready(self, course: _Course, state: SiteState, at: datetime) -> None:
         """Make what decides the present interval. A pass makes only so many; the others follow their plan so long."""
@@ -501,6 +525,19 @@ def _dispatch(
     except InvalidProblem as error:
         log.warning("fast_loop.no_dispatch site=%s cause=%s", site.id, error)
         return None
+
+
+def _inputs_kw(course: _Course, state: SiteState, load_kw: float) -> tuple[float, ...]:
+    """What a decision rests on: load, sun, vehicles and limits [kW], and stored energy as the power it gives for an hour."""
+    counts = course.standing
+    powers = (*state.powers.pv_kw.values(), *state.powers.vehicle_kw.values())
+    return (
+        load_kw,
+        counts.import_limit.kw,
+        counts.export_limit.kw,
+        *(0.0 if kw is None else kw for kw in powers),
+        *state.stored_kwh.values(),
+    )
 
 
 def _as_believed(course: _Course, state: SiteState) -> SiteState:
