@@ -35,7 +35,7 @@ from ems.rehearsal import Power, RehearsedHome
 from ems.simulate_command import simulate_sites
 from ems.simulation import end_value_per_kwh
 from ems.site import Site
-from ems.step_field import HIGH_KW, LIMIT_KW, LOW_KW, PERIOD_S
+from ems.step_field import HIGH_KW, LIMIT_KW, LOW_KW, PERIOD_S, homes_without_vehicle
 from ems.tariffs import price_curve
 from ems.wiring import make_foresight, make_meters, open_devices
 from forecasting import SlotMean
@@ -326,8 +326,11 @@ async def _follow_street(
     """Run cycle and loop; returns what passes took, by the wall and of the processor [ms], and when timing began."""
     clock = SystemClock()
     path = folder / "street.yaml"
-    path.write_text(site_file(street(count), endpoints), encoding="utf-8")
-    sites = load_sites(path, known_drivers=known_drivers())
+    path.write_text(site_file(homes_without_vehicle(count), endpoints), encoding="utf-8")
+    sites = tuple(
+        replace(site, connection=replace(site.connection, import_limit_kw=LIMIT_KW))
+        for site in load_sites(path, known_drivers=known_drivers())
+    )
     async with LinkPool(clock=clock.now) as links:
         ports = Ports(
             devices=open_devices(sites, links),

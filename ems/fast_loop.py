@@ -50,7 +50,7 @@ RETRY_SHARE = 0.1
 """A setpoint that was refused is tried again after this share of its validity."""
 CURTAILED_KW = 0.05
 """Solar power held back by less than this is not capped [kW]."""
-MAKE_WITHIN_S = 0.05
+MAKE_WITHIN_S = 0.2
 """Time of one pass for making what decides a new interval [s]; many homes get ready over several passes."""
 SAME_SHARE = 0.4
 """Powers that moved by less than this share of the dead band lead to the same setpoint."""

@@ -5,7 +5,9 @@ took until the battery's power changed, and until the connection was within its 
 """
 
 import asyncio
+import contextlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -17,7 +19,7 @@ import numpy as np
 
 from drivers.twin import HomeSpec, Profile, ServedHome, serve
 from ems.demo.field import endpoints, write_atomically
-from ems.demo.street import home_spec, recording, street, vehicle_sessions
+from ems.demo.street import Home, home_spec, recording, street
 
 PERIOD_S = 40
 """A home's load is high for half of this and low for the other half [s]; homes begin one after the other."""
@@ -26,6 +28,11 @@ NOISE_KW = 0.03
 """What the load wavers by from second to second, as real loads do [kW]."""
 LIMIT_KW = 6.0
 """Import limit of the connection: broken by the high load, kept with the battery's help [kW]."""
+
+
+def homes_without_vehicle(count: int) -> list[Home]:
+    """Return a street in which load and battery are all there is."""
+    return [replace(home, vehicle=False) for home in street(count)]
 
 
 def jumps_at_s(home: int, count: int, *, start_s: float, until_s: float) -> list[float]:
@@ -45,9 +52,7 @@ def jumping(spec: HomeSpec, home: int, count: int, *, start_at: datetime, span_s
     )
     dark = Profile(start_at=start_at, step_s=3600.0, power_kw=np.zeros(1))
     battery = None if spec.battery is None else replace(spec.battery, stored_frac=0.95)
-    return replace(
-        spec, load=load, pv=dark, battery=battery, charger=None, sessions=(), import_limit_kw=LIMIT_KW
-    )
+    return replace(spec, load=load, pv=dark, battery=battery, import_limit_kw=LIMIT_KW)
 
 
 @dataclass
@@ -88,19 +93,21 @@ class Watched:
 
 async def run_field(folder: Path, count: int, start_at: datetime, span_s: int) -> None:
     """Serve the homes until the process is told to end."""
-    stopped = asyncio.Event()
+    stopped, parent = asyncio.Event(), os.getppid()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    recorded, sessions = recording(), vehicle_sessions()
+    recorded = recording()
     specs = [
-        jumping(home_spec(home, recorded, sessions), index, count, start_at=start_at, span_s=span_s)
-        for index, home in enumerate(street(count))
+        jumping(home_spec(home, recorded, {}), index, count, start_at=start_at, span_s=span_s)
+        for index, home in enumerate(homes_without_vehicle(count))
     ]
     async with serve(specs, clock=lambda: datetime.now(UTC)) as served:
         watched = [Watched(home) for home in served]
         for one in watched:
             one.watch()
         write_atomically(folder / "endpoints.json", endpoints(served))
-        await stopped.wait()
+        while not stopped.is_set() and os.getppid() == parent:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopped.wait(), timeout=1.0)
         now_s = datetime.now(UTC).timestamp()
         answers = []
         for index, one in enumerate(watched):
