@@ -139,6 +139,7 @@ class FastLoop:
         self._metrics = metrics
         self._valid_for = valid_for
         self._courses: dict[str, _Course] = {}
+        self._validities: dict[str, timedelta] = {}
         self._budgets: dict[tuple[str, str], WriteBudget] = {}
         self._failing: dict[str, str] = {}
         self.book = ConductBook()
@@ -348,12 +349,18 @@ class FastLoop:
 
     def _validity(self, site: Site) -> timedelta:
         """Return how long setpoints of a site hold: longer where every renewal wears a register that is kept in flash."""
+        known = self._validities.get(site.id)
+        if known is not None:
+            return known
         scarce: dict[str, int] = {}
-        for name in site.devices:
-            device = self._ports.devices[site.id, name]
+        devices = {name: self._ports.devices[site.id, name] for name in site.devices}
+        for name, device in devices.items():
             if Capability.REVERTS in device.capabilities:
                 scarce |= {f"{name}.{c}": n for c, n in device.writes_per_day.items() if n < PLENTY_PER_DAY}
-        return longest_validity(scarce, usual=self._valid_for)
+        validity = longest_validity(scarce, usual=self._valid_for)
+        if all(device.capabilities for device in devices.values()):
+            self._validities[site.id] = validity
+        return validity
 
     def _course(self, course: _Course, state: SiteState, at: datetime) -> Course | None:
         """Return what the site is to do now: decided anew with the meter where that is known, else as planned."""
