@@ -106,4 +106,4 @@ def test_energy_is_kept_for_an_evening_that_may_need_more_than_expected(homes: t
         first = hedged_dispatch(site, now, case, outlook(case, step_s=3600)).resolve_first()
         given_kw[name] = -first.net_consumption_kw["battery"]
     assert given_kw["sure"] > 0.2
-    assert given_kw["wide"] == pytest.approx(0.0, abs=1e-3)
+    assert given_kw["wide"] <= 1e-3, "kept, or even topped up while it is cheap"
