@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from ems.clock import StageWatch
 from ems.conduct import ConductBook, without_derated
 from ems.cycle import CycleRecord, Ports
-from ems.feedback import Edge, edges_of_conduct, edges_of_standing
+from ems.feedback import Edge, edges_of_conduct, edges_of_grid, edges_of_standing
 from ems.following import (
     Pace,
     Swing,
@@ -25,7 +25,6 @@ from ems.following import (
     certain_load_kw,
     is_over,
     longest_validity,
-    ramped_kw,
     seen_again,
     swing_after,
 )
@@ -36,6 +35,7 @@ from ems.metrics import Metrics
 from ems.orders import Order, Standing, standing
 from ems.outlook import Outlook, SiteOutlook, from_interval
 from ems.plan import Plan
+from ems.planning import make_plans
 from ems.publishing import Delivery, DeliveryOutcome, publish
 from ems.readings import Capability, Quality, SiteReading, Snapshot, take_snapshot
 from ems.setpoints import Course, Quantity, Setpoint, SetpointSource, course_of_plan, derive_setpoints
@@ -158,14 +158,15 @@ class FastLoop:
         states = {state.site_id: state for state in record.states}
         expected = {site.site_id: site for site in record.outlook.sites}
         asked: dict[str, dict[str, Setpoint]] = {}
-        in_force = {d.setpoint_id for d in record.deliveries if d.outcome in IN_FORCE}
+        in_force = {d.setpoint_id: d for d in record.deliveries if d.outcome in IN_FORCE}
         clamped_kw = {
             d.setpoint_id: d.held_kw for d in record.deliveries if d.outcome is DeliveryOutcome.CLAMPED
         }
         self.book.adopt(record.conducts)
         for setpoint in record.setpoints:
             if setpoint.id in in_force:
-                asked.setdefault(setpoint.site_id, {})[_key(setpoint)] = setpoint
+                held = _as_held(setpoint, in_force[setpoint.id])
+                asked.setdefault(setpoint.site_id, {})[_key(setpoint)] = held
         counting = {site.id: counts for site, counts in zip(record.sites, record.standings, strict=True)}
         written_at = {delivery.setpoint_id: delivery.at for delivery in record.deliveries}
         for plan in record.plans:
@@ -256,8 +257,11 @@ class FastLoop:
         asked = {} if course is None else course.asked
         wanted: tuple[Setpoint, ...] = ()
         if course is not None:
-            course.carried = carry(state)
+            was, course.carried = course.carried.grid, carry(state)
             counts = standing(site, (*orders, *state.signal), at=at)
+            edges += edges_of_grid(site, was, state)
+            if state.islanded != course.plan.islanded:
+                self._plan_anew(course, state, orders, at)
             edges += edges_of_standing(site, course.standing, counts, at=at)
             told = self.book.look(site, tuple(asked.values()), course.clamped_kw, reading, state)
             edges += edges_of_conduct(site, told, at=at)
@@ -289,7 +293,7 @@ class FastLoop:
         )
         if course is None:
             return []
-        found = (self._due(course, setpoint, at) for setpoint in self._ramped(course, wanted, at))
+        found = (self._due(course, setpoint, at) for setpoint in wanted)
         due = [setpoint for setpoint in found if setpoint is not None]
         self._open_swing(course, state, due, at=at)
         return due
@@ -313,23 +317,6 @@ class FastLoop:
             return None
         # where writes are scarce a renewal keeps the value: a device without a timer then needs no write at all
         return wanted if budget is None else replace(wanted, value_kw=held.value_kw)
-
-    def _ramped(self, course: _Course, wanted: Sequence[Setpoint], at: datetime) -> list[Setpoint]:
-        """Return the setpoints, batteries no farther from what they hold than their ramp allows by now."""
-        ramps = {battery.name: battery.ramp_kw_per_s for battery in course.site.batteries}
-        on_the_way = []
-        for setpoint in wanted:
-            held = course.asked.get(_key(setpoint))
-            if setpoint.value_kw is not None and held is not None and held.value_kw is not None:
-                value_kw = ramped_kw(
-                    setpoint.value_kw,
-                    held_kw=held.value_kw,
-                    ramp_kw_per_s=ramps.get(setpoint.asset),
-                    step_s=(at - held.valid_from).total_seconds(),
-                )
-                setpoint = replace(setpoint, value_kw=round(value_kw, 3))
-            on_the_way.append(setpoint)
-        return on_the_way
 
     def _budget(self, site: Site, setpoint: Setpoint, at: datetime) -> WriteBudget | None:
         """Return what the registers behind a setpoint still bear; None where that is plenty."""
@@ -369,6 +356,8 @@ class FastLoop:
         if planned is None or not state.steerable or course.standing.paused is not None:
             course.decided = course.swing = None
             return None
+        if course.plan.islanded:
+            return planned  # the inverter follows the load of an island faster than we could
         load_kw = self._load_kw(course, state, at)
         if load_kw is None:
             return planned
@@ -495,6 +484,21 @@ class FastLoop:
             meter_kw=seen.net_import_kw,
         )
 
+    def _plan_anew(self, course: _Course, state: SiteState, orders: Sequence[Order], at: datetime) -> None:
+        """Plan one site between two cycles: the grid went or came, and the plan in force speaks of another world."""
+        outlook = replace(course.outlook, sites=(course.expected,))
+        (plan,) = make_plans(
+            (course.site,),
+            (state,),
+            outlook,
+            (course.plan,),
+            solve=self._ports.solve,
+            valid_for=course.plan.valid_until - course.plan.issued_at,
+            orders=orders,
+        )
+        course.plan = plan
+        course.orders, course.state, course.made_for = orders, state, None
+
     def _remember(self, setpoints: Sequence[Setpoint], deliveries: Sequence[Delivery]) -> None:
         outcomes = {delivery.setpoint_id: delivery for delivery in deliveries}
         for setpoint in setpoints:
@@ -507,7 +511,7 @@ class FastLoop:
             if budget is not None:
                 self._budgets[setpoint.site_id, setpoint.asset] = budget.spent()
             if delivery.outcome in IN_FORCE:
-                _replace(course.asked, setpoint)
+                _replace(course.asked, _as_held(setpoint, delivery))
                 if delivery.outcome is DeliveryOutcome.CLAMPED:
                     course.clamped_kw[setpoint.id] = delivery.held_kw
                 course.refused_at.pop(_key(setpoint), None)
@@ -617,6 +621,11 @@ def merged(site: Site, planned: Course, first: FirstInterval) -> Course:
 
 def _key(setpoint: Setpoint) -> str:
     return f"{setpoint.asset}.{setpoint.quantity}"
+
+
+def _as_held(setpoint: Setpoint, delivery: Delivery) -> Setpoint:
+    """Return the setpoint as the device holds it; a ramp step on its way there differs and so is asked again."""
+    return replace(setpoint, value_kw=delivery.held_kw) if delivery.underway else setpoint
 
 
 def _replace(asked: dict[str, Setpoint], setpoint: Setpoint) -> None:

@@ -99,14 +99,6 @@ def beyond_arrival_kw(asked_kw: float, shown_kw: float, pace: Pace) -> float:
     return max(0.0, abs(asked_kw - shown_kw) - max(pace.arrived_kw, pace.arrived_frac * abs(asked_kw)))
 
 
-def ramped_kw(wanted_kw: float, *, held_kw: float, ramp_kw_per_s: float | None, step_s: float) -> float:
-    """Return the setpoint on the way from the one held to the one wanted [kW]."""
-    if ramp_kw_per_s is None:
-        return wanted_kw
-    reach_kw = ramp_kw_per_s * step_s
-    return min(max(wanted_kw, held_kw - reach_kw), held_kw + reach_kw)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WriteBudget:
     """Writes a register still bears: a quarter of a day's at once, the rest spread over the day."""

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -185,18 +184,6 @@ async def test_a_second_step_during_the_answer_is_met_as_far_as_it_is_certain() 
         await run.seconds(20)
     assert run.orders_kw[-1] == pytest.approx(-4.0, abs=0.01)
     assert run.net_kw[-1] == pytest.approx(6.0, abs=0.05)
-
-
-async def test_a_ramp_is_kept_and_ends_where_it_should() -> None:
-    site = replace(PLAIN, assets=(replace(BATTERY, ramp_kw_per_s=0.5),))
-    async with rehearsal(step_to(4.0), site=site) as run:
-        await run.seconds(120)
-    asked = [kw for kw in run.orders_kw if kw is not None]
-    times = [at for at, kw in run.home.ordered if kw is not None]
-    for (one, kw), (two, next_kw) in pairwise(zip(times, asked, strict=True)):
-        assert abs(next_kw - kw) <= 0.5 * (two - one).total_seconds() + 1e-6
-    assert asked[-1] == pytest.approx(-4.0, abs=0.06)
-    assert asked == sorted(asked, reverse=True), "no turning back on the way"
 
 
 async def test_a_register_in_flash_is_spared_and_the_large_changes_are_still_followed() -> None:
