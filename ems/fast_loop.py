@@ -52,6 +52,8 @@ CURTAILED_KW = 0.05
 """Solar power held back by less than this is not capped [kW]."""
 MAKE_WITHIN_S = 0.2
 """Time of one pass for making what decides a new interval [s]; many homes get ready over several passes."""
+DECIDE_EVERY = timedelta(seconds=30)
+"""However little changes, it is decided anew after this time."""
 SAME_SHARE = 0.4
 """Powers that moved by less than this share of the dead band lead to the same setpoint."""
 PLENTY_PER_DAY = 20_000
@@ -89,6 +91,8 @@ class _Course:
     """What was decided last, kept while a change is under way."""
     decided_on: tuple[float, ...] = ()
     """Load, sun and limits it was decided on [kW]."""
+    decided_at: datetime | None = None
+    """When it was decided."""
     believed_kw: float | None = None
     """Load as known last [kW]."""
     swing: Swing | None = None
@@ -368,16 +372,17 @@ class FastLoop:
         if (
             course.decided is None
             or course.urgent
-            or (course.swing is None and self._is_news(course, state, load_kw))
+            or (course.swing is None and self._is_news(course, state, load_kw, at))
         ):
             course.decided = self._decided(course, planned, state, load_kw, at)
-            course.decided_on = _inputs_kw(course, state, load_kw)
+            course.decided_on, course.decided_at = _inputs_kw(course, state, load_kw), at
         return course.decided
 
-    def _is_news(self, course: _Course, state: SiteState, load_kw: float) -> bool:
+    def _is_news(self, course: _Course, state: SiteState, load_kw: float, at: datetime) -> bool:
         """Tell whether what is seen could lead to another setpoint than it did last time."""
         now_kw = _inputs_kw(course, state, load_kw)
-        if len(now_kw) != len(course.decided_on):
+        old = course.decided_at is None or not timedelta(0) <= at - course.decided_at < DECIDE_EVERY
+        if old or len(now_kw) != len(course.decided_on):
             return True
         return any(
             abs(now - before) > SAME_SHARE * self._pace.dead_band_kw
