@@ -419,11 +419,17 @@ def replay(
 def bench(
     what: Annotated[BenchChoice, typer.Argument(help="What to measure.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="control: a folder with a year of the ten homes and of prices, instead of the demo's weeks."
+        ),
+    ] = None,
 ) -> None:
     """Measure the figures this project publishes, as ratios taken in one run."""
     from ems.bench import figures_of
 
-    figures = figures_of(what.value)
+    figures = figures_of(what.value, data=data)
     if as_json:
         typer.echo(json.dumps(json_ready(figures), indent=2))
         return

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ems.cycle import CycleRecord, run_cycle
-from ems.fast_loop import DEAD_BAND_KW, FastLoop, merged
+from ems.fast_loop import FastLoop, merged
+from ems.following import Pace
 from ems.live import Live
 from ems.metrics import Metrics
 from ems.orders import OrderKind, SetpointSource
@@ -52,10 +53,12 @@ async def test_a_load_step_is_answered_and_then_left_alone(tmp_path: Path) -> No
 
     asked = [s for s in answered.setpoints if s.quantity is Quantity.BATTERY_POWER]
     assert len(asked) == 1
-    assert abs((asked[0].value_kw or 0.0) - float(record.plans[0].battery_kw[0])) > DEAD_BAND_KW
+    assert abs((asked[0].value_kw or 0.0) - float(record.plans[0].battery_kw[0])) > Pace().dead_band_kw
     assert [s for step in later for s in step.setpoints] == []
     meter = later[-1].snapshot.sites[0].usable("meter", "net_import_kw")
-    assert meter == pytest.approx(0.0, abs=2 * DEAD_BAND_KW), "at the dear hour the battery carries the home"
+    assert meter == pytest.approx(0.0, abs=2 * Pace().dead_band_kw), (
+        "at the dear hour the battery carries the home"
+    )
 
 
 async def test_nothing_is_written_while_nothing_changes(tmp_path: Path) -> None:
