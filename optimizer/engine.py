@@ -18,13 +18,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from optimizer.arrays import BoolArray, FloatArray, IntArray
+from optimizer.arrays import BoolArray, CodeArray, FloatArray, IntArray
 from optimizer.audit import Audit, Finding, audit
 from optimizer.formulation.builder import BASIC, EVERY, Family, Shape, clash
 from optimizer.formulation.pv import Pv
-from optimizer.formulation.site import GRID, limit_price, site_shape, tie_break_bound
+from optimizer.formulation.site import GRID, limit_price, site_shape
 from optimizer.formulation.tariff import broken_response, reduction_kwh
-from optimizer.highs import Answer, Basis, CodeArray, Solver
+from optimizer.highs import Answer, Basis, Solver
 from optimizer.problem import DispatchProblem
 from optimizer.solution import DispatchSolution, Outcome, SolveReport
 from optimizer.template import Template, Vectors, compile_shape
@@ -104,8 +104,12 @@ def solve_chunk(problems: Sequence[DispatchProblem]) -> list[DispatchSolution]:
     vectors = template.vectors(problems)
     works = [_Solve(problem) for problem in problems]
     works[0].compile_seconds = compiled
-    # First all runs, then all readings: each keeps its own code and data in the processor's cache.
-    answers = [work.first(template, vector) for work, vector in zip(works, vectors, strict=True)]
+    # First all starts, then all runs, then all readings: each keeps its own code and data in the processor's cache.
+    starts = [idle_start(problem, template) for problem in problems]
+    answers = [
+        work.first(template, vector, start)
+        for work, vector, start in zip(works, vectors, starts, strict=True)
+    ]
     return [
         work.follow(template, vector, answer)
         for work, vector, answer in zip(works, vectors, answers, strict=True)
@@ -191,19 +195,10 @@ class AssetValues:
 
     def column_dual(self, name: str) -> FloatArray:
         """Reduced costs of a variable family [currency per unit]."""
-        template, vectors = self.template, self.vectors
-        where = template.columns.get((self.key, name))
+        where = self.template.columns.get((self.key, name))
         if where is None:
-            return np.zeros(template.shape.intervals)
-        if not isinstance(where, slice):
-            where = slice(int(where[0]), int(where[-1]) + 1)  # families stand together (`column_order`)
-        starts = template.starts[where]
-        span = slice(starts[0], template.starts[where.stop])
-        priced = np.add.reduceat(
-            vectors.matrix[span] * self.answer.row_dual[template.index[span]], starts - starts[0]
-        )
-        reduced: FloatArray = (vectors.cost[where] - priced) * self.scale
-        return reduced
+            return np.zeros(self.template.shape.intervals)
+        return self.answer.column_dual[where] * self.scale
 
 
 @dataclass(slots=True)
@@ -227,12 +222,12 @@ class _Solve:
         shape = site_shape(self.problem, soft=True)
         template, _ = template_of(shape)
         vectors = template.vectors([self.problem])[0]
-        return self.follow(template, vectors, self.first(template, vectors))
+        return self.follow(template, vectors, self.first(template, vectors, None))
 
-    def first(self, template: Template, vectors: Vectors) -> Answer:
+    def first(self, template: Template, vectors: Vectors, idle: Basis | None) -> Answer:
         """The first linear run."""
         self.clock = time.perf_counter()
-        answer = self._linear(template, vectors)
+        answer = self._linear(template, vectors, idle)
         self.spent = time.perf_counter() - self.clock
         return answer
 
@@ -241,28 +236,25 @@ class _Solve:
         self.clock = time.perf_counter()
         if not template.shape.soft and not self._lean_holds(template, vectors, answer):
             template, vectors = self._other(soft=True)
-            answer = self._linear(template, vectors)
+            answer = self._linear(template, vectors, None)
         if answer.outcome is Outcome.OPTIMAL:
             broken = broken_families(self.problem, template, vectors, answer)
             if broken:
                 return self._discrete(template, broken)
         return self._finish(template, vectors, answer)
 
-    def _linear(self, template: Template, vectors: Vectors) -> Answer:
-        """One linear run from the shape's start."""
+    def _linear(self, template: Template, vectors: Vectors, idle: Basis | None) -> Answer:
+        """One linear run, from rest or from the shape's start."""
         solver = self.solver
         solver.load(template, vectors)
-        idle = idle_start(self.problem, template)
-        start = _starts.get(template.shape) if idle is None else None
-        solver.use_presolve(idle is None and start is None)
-        if idle is not None:
-            solver.start_at(*idle)
-        elif start is not None:
+        start = _starts.get(template.shape) if idle is None else idle
+        solver.use_presolve(start is None)
+        if start is not None:
             solver.start(start)
         answer = self._counted(solver, whole=False)
         if answer.outcome is Outcome.OPTIMAL:
             answer.x = np.minimum(np.maximum(answer.x, vectors.lower), vectors.upper)
-            if idle is None and start is None:
+            if start is None:
                 _starts[template.shape] = solver.basis()
         return answer
 
@@ -500,7 +492,6 @@ class _Solve:
             binaries=self.binaries,
             runs=self.runs,
             soft=soft,
-            tie_break_cost=tie_break_bound(self.problem),
             message="" if answer.outcome is Outcome.OPTIMAL else answer.message,
         )
 
@@ -511,11 +502,11 @@ def preference(template: Template, vectors: Vectors, answer: Answer) -> float:
     return float(answer.x[columns] @ vectors.theta[numbers])
 
 
-def idle_start(problem: DispatchProblem, template: Template) -> tuple[CodeArray, CodeArray] | None:
+def idle_start(problem: DispatchProblem, template: Template) -> Basis | None:
     """A start in which every asset rests and the connection carries what is left; None if an asset knows none."""
     if any(template.shape.site) or template.shape.soft:
         return None
-    columns = np.zeros(template.column_count, dtype=np.int8)
+    columns = np.zeros(template.column_count, dtype=np.int32)
     left = problem.load_kw
     for position, asset in enumerate(problem.assets):
         families = asset.idle(problem)
@@ -526,8 +517,8 @@ def idle_start(problem: DispatchProblem, template: Template) -> tuple[CodeArray,
         if isinstance(asset, Pv):
             left = left - asset.available_kw
     imports = left > 0.0
-    columns[template.columns[GRID, "import"]] = BASIC * imports
-    columns[template.columns[GRID, "export"]] = BASIC * ~imports
+    columns[template.columns[GRID, "import"]] = imports * BASIC
+    columns[template.columns[GRID, "export"]] = ~imports * BASIC
     return columns, template.idle_rows
 
 

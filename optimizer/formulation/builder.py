@@ -25,8 +25,8 @@ Expr = Any
 EXCLUSIVE_KW = 1e-6
 """Opposite powers below this are one direction [kW]."""
 
-AT_LOWER, AT_UPPER, BASIC = 0, 1, 2
-"""Codes of a starting basis: at a bound, or basic."""
+AT_LOWER, BASIC, AT_UPPER = 0, 1, 2
+"""Codes of a starting basis, as HiGHS numbers them: at a bound, or basic."""
 
 Vector = Sequence[Any]
 """Variables or parameters of one family, one per interval (or per fence post, or per segment)."""
