@@ -18,22 +18,29 @@ from functools import lru_cache
 
 import numpy as np
 
-from optimizer.arrays import BoolArray, CodeArray, FloatArray, IntArray
+from optimizer.arrays import BoolArray, FloatArray, IntArray
 from optimizer.audit import Audit, Finding, audit
-from optimizer.formulation.builder import BASIC, EVERY, Family, Shape, clash
+from optimizer.dive import Dive
+from optimizer.formulation.builder import BASIC, EVERY, Family, Shape, clash, direction_share
 from optimizer.formulation.pv import Pv
 from optimizer.formulation.site import GRID, limit_price, site_shape
 from optimizer.formulation.tariff import broken_response, reduction_kwh
 from optimizer.highs import Answer, Basis, Solver
 from optimizer.problem import DispatchProblem
 from optimizer.solution import DispatchSolution, Outcome, SolveReport
-from optimizer.template import Template, Vectors, compile_shape
+from optimizer.template import Template, Vectors, compile_shape, positions
 
 CHUNK = 64
 """Problems handed to a worker at once; their vectors are made by one sparse product."""
 
 COST_TOLERANCE = 1e-6
 """Largest difference between the solver's objective and the recomputed bill, as a share of the bill's lines."""
+
+USUAL_GAP = 0.03
+"""Money gap of a mixed-integer solve if the problem names none, at a price scale of 1: see `DispatchProblem.money_gap`."""
+
+DIVE_FRAC = 0.5
+"""Share of the time box that is kept for branch and bound."""
 
 _ROUNDS = 3
 """Rounds of adding binaries where the answer is broken before all of them are asked for."""
@@ -202,6 +209,20 @@ class AssetValues:
 
 
 @dataclass(slots=True)
+class _Plan:
+    """What a dive has found."""
+
+    template: Template
+    vectors: Vectors
+    answer: Answer
+    """A linear answer with the whole numbers fixed."""
+    fixed: dict[Family, FloatArray]
+    """The whole numbers; NaN where none is needed."""
+    bound: float
+    """No plan has a lower objective."""
+
+
+@dataclass(slots=True)
 class _Solve:
     """The way of one problem through lean, soft and discrete models."""
 
@@ -240,7 +261,7 @@ class _Solve:
         if answer.outcome is Outcome.OPTIMAL:
             broken = broken_families(self.problem, template, vectors, answer)
             if broken:
-                return self._discrete(template, broken)
+                return self._discrete(broken)
         return self._finish(template, vectors, answer)
 
     def _linear(self, template: Template, vectors: Vectors, idle: Basis | None) -> Answer:
@@ -259,15 +280,18 @@ class _Solve:
         return answer
 
     def _counted(self, solver: Solver, *, whole: bool) -> Answer:
-        scale = self.problem.price_scale
-        gap = self.problem.money_gap
         # linear runs are short, and without them there is no plan at all
         seconds = max(0.05, self._left()) if whole else max(2.0, self._left())
-        solver.limit(seconds=seconds, gap=0.03 if gap is None else gap / scale, whole=whole)
+        solver.limit(seconds=seconds, gap=self._money_gap(), whole=whole)
         answer = solver.run(whole=whole)
         self.runs += 1
         self.solver_seconds += answer.seconds
         return answer
+
+    def _money_gap(self) -> float:
+        """Distance from the best plan at which a search may stop [objective]."""
+        gap = self.problem.money_gap
+        return USUAL_GAP if gap is None else gap / self.problem.price_scale
 
     def _left(self) -> float:
         """What is left of the time box [s]."""
@@ -298,45 +322,127 @@ class _Solve:
             for position, asset in enumerate(problem.assets)
         )
 
-    def _discrete(self, template: Template, broken: dict[Family, BoolArray]) -> DispatchSolution:
-        """Ask for whole numbers where the answer is broken, and again where that broke something else."""
-        solver = self.solver
+    def _discrete(self, broken: dict[Family, BoolArray]) -> DispatchSolution:
+        """A plan near the relaxation; where that does not prove it, a search that starts from it.
+
+        Binaries are asked for in the families that are broken, and again in those which that broke.
+        """
         wanted: dict[Family, BoolArray] = {}
         for round_ in range(_ROUNDS + 1):
-            for family, mask in broken.items():
-                wanted[family] = wanted[family] | mask if family in wanted else mask.copy()
-            last = round_ == _ROUNDS
+            wanted = _joined(wanted, broken)
             # soft: the proof by duality that lets the lean model stand does not hold for whole numbers
-            template, vectors = self._other(soft=True, discrete=EVERY if last else frozenset(wanted))
-            if last:
-                wanted = {
-                    family: np.ones(len(positions(where)), dtype=bool)
-                    for family, where in template.binaries.items()
-                }
-            answer = self._whole(solver, template, vectors, wanted)
+            template, vectors = self._other(
+                soft=True, discrete=EVERY if round_ == _ROUNDS else frozenset(wanted)
+            )
+            plan = self._dive(template, vectors)
+            if plan is None:
+                break
+            broken = broken_families(self.problem, template, vectors, plan.answer)
+            if not broken:
+                return self._proven(plan) or self._searched(wanted, plan)
+        return self._searched(wanted, None)
+
+    def _dive(self, template: Template, vectors: Vectors) -> _Plan | None:
+        """Whole numbers near the relaxation of a model, and the bound it proves; None if there are none near."""
+        self.solver.use_presolve(True)
+        self.solver.load(template, vectors)
+        relaxed = self._counted(self.solver, whole=False)
+        if relaxed.outcome is not Outcome.OPTIMAL:
+            return None
+        self.solver.use_presolve(False)
+        enough = relaxed.objective + self._money_gap()
+        dive = Dive(
+            template=template,
+            vectors=vectors,
+            solver=self.solver,
+            run=lambda: self._counted(self.solver, whole=False),
+            wanted=lambda answer: self._shares(template, vectors, answer),
+            worth=0.05 * max(self._money_gap(), USUAL_GAP),
+            open=lambda: self._left() > DIVE_FRAC * self.problem.time_limit_s,
+        )
+        answer = dive.plan(relaxed)
+        if answer is None:
+            return None
+        if answer.objective > enough:
+            answer = dive.improve(answer, enough)
+        return _Plan(template, vectors, answer, dict(dive.fixed), relaxed.objective)
+
+    def _shares(self, template: Template, vectors: Vectors, answer: Answer) -> dict[Family, FloatArray]:
+        """Per binary family: how much of each decision a relaxed answer asks for; see `Asset.shares`."""
+        found = {family: answer.x[where] for family, where in template.binaries.items()}
+        grid = AssetValues(template, vectors, answer, GRID, self.problem.price_scale)
+        found[GRID, "importing"] = direction_share(grid.column("import"), grid.column("export"))
+        for position, asset in enumerate(self.problem.assets):
+            values = self._values(template, vectors, answer, position)
+            for name, share in asset.shares(self.problem, values).items():
+                found[f"a{position}", name] = share
+        return {family: found[family] for family in template.binaries}
+
+    def _proven(self, plan: _Plan) -> DispatchSolution | None:
+        """The plan, if the bound says that it is near enough to the best there is."""
+        gap = plan.answer.objective - plan.bound
+        if gap > self._money_gap():
+            return None
+        return self._planned(plan, Outcome.OPTIMAL)
+
+    def _planned(self, plan: _Plan, outcome: Outcome) -> DispatchSolution:
+        """A plan of the dive as an answer."""
+        answer, vectors = plan.answer, plan.vectors
+        self.gap = max(0.0, answer.objective - plan.bound) * self.problem.price_scale
+        self.fixed = plan.fixed
+        self.binaries = sum(int(np.isfinite(values).sum()) for values in plan.fixed.values())
+        answer.x = np.minimum(np.maximum(answer.x, vectors.lower), vectors.upper)
+        answer.outcome = outcome
+        answer.message = "" if outcome is Outcome.OPTIMAL else "time box closed"
+        return self._finish(plan.template, vectors, answer)
+
+    def _searched(self, wanted: dict[Family, BoolArray], plan: _Plan | None) -> DispatchSolution:
+        """Branch and bound in the time that is left; what an answer breaks is asked for in the next round."""
+        bound = -np.inf if plan is None else plan.bound
+        for round_ in range(_ROUNDS + 1):
+            every = round_ == _ROUNDS
+            template, vectors = self._other(soft=True, discrete=EVERY if every else frozenset(wanted))
+            for family, where in template.binaries.items():
+                if every or family not in template.directions:
+                    wanted[family] = np.ones(len(positions(where)), dtype=bool)
+            start = plan.answer.x if plan is not None and plan.template is template else None
+            answer = self._whole(template, vectors, wanted, start)
+            bound = max(bound, answer.bound)
             if answer.outcome not in (Outcome.OPTIMAL, Outcome.FEASIBLE):
-                return self._rounded()
+                break
             broken = broken_families(self.problem, template, vectors, answer)
             if not broken:
-                break
-        settled = self._settle(template, vectors, answer, wanted)
-        if answer.outcome is Outcome.OPTIMAL:
-            return settled
-        rounded = self._rounded()  # what the search had when its time was over may be worse
-        return (
-            rounded
-            if not settled.publishable or (rounded.publishable and rounded.cost < settled.cost)
-            else settled
-        )
+                settled = self._settle(template, vectors, answer, wanted, bound)
+                if answer.outcome is Outcome.OPTIMAL:
+                    return settled
+                # what the search had when its time was over may be worse
+                return _cheaper(settled, self._without_search(plan, bound))
+            wanted = _joined(wanted, broken)
+        return self._without_search(plan, bound)
+
+    def _without_search(self, plan: _Plan | None, bound: float) -> DispatchSolution:
+        """What there is when the search brings nothing: the plan of the dive, or one rounded from the relaxation."""
+        if plan is None:
+            return self._rounded()
+        plan.bound = max(plan.bound, bound)
+        return self._proven(plan) or self._planned(plan, Outcome.FEASIBLE)
 
     def _whole(
-        self, solver: Solver, template: Template, vectors: Vectors, wanted: dict[Family, BoolArray]
+        self,
+        template: Template,
+        vectors: Vectors,
+        wanted: dict[Family, BoolArray],
+        start: FloatArray | None,
     ) -> Answer:
-        """One mixed-integer run."""
-        whole = _columns(template, wanted)
+        """One mixed-integer run, from a plan where there is one."""
+        solver, whole = self.solver, _columns(template, wanted)
         self.binaries = len(whole)
         solver.use_presolve(True)
         solver.load(template, vectors, integral=whole)
+        if start is not None:
+            start = start.copy()
+            start[whole] = np.round(start[whole])
+            solver.guess(start)
         answer = self._counted(solver, whole=True)
         if answer.x.size:
             answer.x = np.minimum(np.maximum(answer.x, vectors.lower), vectors.upper)
@@ -402,7 +508,12 @@ class _Solve:
         return np.concatenate(earned) if earned else np.empty(0, dtype=np.int64)
 
     def _settle(
-        self, template: Template, vectors: Vectors, found: Answer, wanted: dict[Family, BoolArray]
+        self,
+        template: Template,
+        vectors: Vectors,
+        found: Answer,
+        wanted: dict[Family, BoolArray],
+        bound: float,
     ) -> DispatchSolution:
         """Fix the whole numbers and solve the rest once more: exact powers, and marginal prices."""
         for family, where in template.binaries.items():
@@ -414,7 +525,7 @@ class _Solve:
         }
         whole = _columns(template, wanted)
         vectors.lower[whole] = vectors.upper[whole] = np.round(found.x[whole])
-        self.gap = max(0.0, found.gap * self.problem.price_scale)
+        self.gap = max(0.0, found.objective - bound) * self.problem.price_scale
         solver = self.solver
         solver.use_presolve(True)
         solver.load(template, vectors)
@@ -579,11 +690,18 @@ def _rounded_values(
     return values
 
 
+def _joined(one: dict[Family, BoolArray], other: dict[Family, BoolArray]) -> dict[Family, BoolArray]:
+    """Masks of both."""
+    return one | {family: one[family] | mask if family in one else mask for family, mask in other.items()}
+
+
+def _cheaper(one: DispatchSolution, other: DispatchSolution) -> DispatchSolution:
+    """The publishable one; of two, the cheaper."""
+    if not one.publishable or (other.publishable and other.cost < one.cost):
+        return other
+    return one
+
+
 def _columns(template: Template, wanted: dict[Family, BoolArray]) -> IntArray:
     """Columns of the wanted binaries."""
     return np.concatenate([positions(template.binaries[family])[mask] for family, mask in wanted.items()])
-
-
-def positions(where: slice | IntArray) -> IntArray:
-    """The positions a family stands at."""
-    return np.arange(where.start, where.stop) if isinstance(where, slice) else where

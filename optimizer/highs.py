@@ -53,8 +53,8 @@ class Answer:
     """Reduced costs of the columns; zeros for mixed-integer runs, empty without a point."""
     objective: float
     """Objective of the point."""
-    gap: float
-    """Objective minus the proven bound."""
+    bound: float
+    """No point has a lower objective; minus infinity where a linear run did not end."""
     seconds: float
     """Time inside `run` [s]."""
     message: str
@@ -168,10 +168,9 @@ class Solver:
         self._c.Highs_getBasis(self._highs, _address(columns), _address(rows))
         return columns, rows
 
-    def guess(self, columns: IntArray, values: FloatArray) -> None:
-        """Start the next mixed-integer run from these values of some columns; HiGHS looks for the others."""
-        at = columns.astype(np.int32)
-        self._c.Highs_setSparseSolution(self._highs, len(at), _address(at), _address(values))
+    def guess(self, x: FloatArray) -> None:
+        """Start the next mixed-integer run from this point."""
+        self._c.Highs_setSolution(self._highs, _address(x), None, None, None)
 
     def limit(self, *, seconds: float, gap: float, whole: bool = False) -> None:
         """Time box [s] and absolute gap [objective] of the next run."""
@@ -241,12 +240,11 @@ class Solver:
         outcome = _STATUS.get(word, Outcome.FAILED)
         if outcome in (Outcome.INFEASIBLE, Outcome.FAILED):
             return _no_answer(outcome, seconds, word)
-        gap = 0.0
-        objective = c.Highs_getObjectiveValue(highs)
+        objective = bound = c.Highs_getObjectiveValue(highs)
         if whole or outcome is Outcome.FEASIBLE:
+            bound = self._info("mip_dual_bound", ctypes.c_double) if whole else -np.inf
             if self._info("primal_solution_status", ctypes.c_int32) != _FEASIBLE_POINT:
-                return _no_answer(Outcome.FAILED, seconds, word)
-            gap = objective - self._info("mip_dual_bound", ctypes.c_double) if whole else np.inf
+                return _no_answer(Outcome.FAILED, seconds, word, bound)
         x, row_dual = np.empty(self._lower.size), np.zeros(self._rows)
         column_dual = np.zeros(self._lower.size)
         duals = (None, None) if whole else (_address(column_dual), _address(row_dual))
@@ -257,7 +255,7 @@ class Solver:
             row_dual=row_dual,
             column_dual=column_dual,
             objective=objective,
-            gap=gap,
+            bound=bound,
             seconds=seconds,
             message="" if outcome is Outcome.OPTIMAL else _word(word),
         )
@@ -265,9 +263,7 @@ class Solver:
     def _info(self, name: str, kind: type[ctypes.c_int32 | ctypes.c_double]) -> float:
         """A number about the last run."""
         value = kind()
-        ask = (
-            self._c.Highs_getIntInfoValue if kind is ctypes.c_int32 else self._c.Highs_getDoubleInfoValue
-        )
+        ask = self._c.Highs_getIntInfoValue if kind is ctypes.c_int32 else self._c.Highs_getDoubleInfoValue
         ask(self._highs, name.encode(), ctypes.byref(value))
         return float(value.value)
 
@@ -284,7 +280,7 @@ def _word(status: int) -> str:
     return str(highspy.HighsModelStatus(status).name)
 
 
-def _no_answer(outcome: Outcome, seconds: float, status: int) -> Answer:
+def _no_answer(outcome: Outcome, seconds: float, status: int, bound: float = -np.inf) -> Answer:
     nothing = np.empty(0)
     return Answer(
         outcome=outcome,
@@ -292,7 +288,7 @@ def _no_answer(outcome: Outcome, seconds: float, status: int) -> Answer:
         row_dual=nothing,
         column_dual=nothing,
         objective=np.nan,
-        gap=np.inf,
+        bound=bound,
         seconds=seconds,
         message=_word(status),
     )

@@ -171,7 +171,9 @@ class DispatchSolution:
     @property
     def tie_break_cost(self) -> float:
         """What the preference among equal plans can have cost at most [currency]; see `formulation.site.ramp`."""
-        from optimizer.formulation.site import tie_break_bound  # the formulation reads solutions, so it stands above
+        from optimizer.formulation.site import (
+            tie_break_bound,
+        )  # the formulation reads solutions, so it stands above
 
         return tie_break_bound(self.problem)
 

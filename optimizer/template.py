@@ -87,7 +87,9 @@ class Template:
     tie: tuple[IntArray, IntArray]
     """Columns that carry an order among equal plans, and the number that gives it."""
     directions: frozenset[Family]
-    """Binary families that only keep opposite powers apart."""
+    """Binary families that only keep opposite powers apart, or a power off or at least at its least."""
+    once: frozenset[Family]
+    """Binary families of which at most one member is 1: the start of a run."""
     cuts: tuple[int, ...]
     """Where one vector ends and the next starts."""
     compile_seconds: float
@@ -300,6 +302,7 @@ def _assemble(
         rest=_rest(linear_map, moving, alone),
         tie=_tie_map(affine, slots, n_columns, len(parameters)),
         directions=frozenset(site.directions),
+        once=frozenset(site.once),
         cuts=tuple(int(cut) for cut in cuts),
         compile_seconds=time.perf_counter() - began,
     )
@@ -309,7 +312,9 @@ _LEAST_RUN = 8
 """Shorter runs are left to the sparse product."""
 
 
-def _runs(affine: sp.csr_array, moving: IntArray, slots: Mapping[Family, slice]) -> tuple[list[Run], IntArray]:
+def _runs(
+    affine: sp.csr_array, moving: IntArray, slots: Mapping[Family, slice]
+) -> tuple[list[Run], IntArray]:
     """Cut an affine map into runs; the second part are the terms (places in `affine.data`) left over."""
     entry = np.repeat(moving, np.diff(affine.indptr))
     number, factor = affine.indices.astype(np.int64), affine.data
@@ -322,10 +327,7 @@ def _runs(affine: sp.csr_array, moving: IntArray, slots: Mapping[Family, slice])
     while first < entry.size:
         last = first
         while (
-            last < step.size
-            and goes_on[last]
-            and step[last] == step[first]
-            and stride[last] == stride[first]
+            last < step.size and goes_on[last] and step[last] == step[first] and stride[last] == stride[first]
         ):
             last += 1
         if last - first + 1 < _LEAST_RUN or step[first] <= 0 or stride[first] < 0:
@@ -343,9 +345,7 @@ def _rest(affine: sp.csr_array, moving: IntArray, terms: IntArray) -> tuple[IntA
     """The named terms of an affine map: entries, and how they depend on theta."""
     row = np.repeat(np.arange(moving.size), np.diff(affine.indptr))[terms]
     rows, at = np.unique(row, return_inverse=True)
-    left = sp.csr_array(
-        (affine.data[terms], (at, affine.indices[terms])), shape=(rows.size, affine.shape[1])
-    )
+    left = sp.csr_array((affine.data[terms], (at, affine.indices[terms])), shape=(rows.size, affine.shape[1]))
     return moving[rows], left
 
 
@@ -379,6 +379,11 @@ def _families(
         elif at:
             raise AssertionError(f"family {family} is used only in part")
     return found
+
+
+def positions(where: Where) -> IntArray:
+    """The positions a family stands at."""
+    return np.arange(where.start, where.stop) if isinstance(where, slice) else where
 
 
 def _where(at: Sequence[int]) -> Where:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optimizer.arrays import BoolArray, Check, FloatArray, IntArray, Series, freeze
-from optimizer.formulation.builder import AT_LOWER, BASIC, Expr, SiteModel, Values, Vector, clash
+from optimizer.formulation.builder import (
+    AT_LOWER,
+    BASIC,
+    Expr,
+    SiteModel,
+    Values,
+    Vector,
+    clash,
+    direction_share,
+)
 from optimizer.formulation.site import ramp, slope_of
 from optimizer.ladder import LADDER
 from optimizer.problem import Asset, DispatchProblem
@@ -200,6 +209,10 @@ class Battery(Asset):
         """Where it charges and discharges at once."""
         both = clash(values.column("charge"), values.column("discharge"))
         return {} if both is None else {"charging": both}
+
+    def shares(self, problem: DispatchProblem, values: Values) -> Mapping[str, FloatArray]:
+        """A direction where it charges and discharges at once."""
+        return {"charging": direction_share(values.column("charge"), values.column("discharge"))}
 
     def idle(self, problem: DispatchProblem) -> Mapping[str, int | IntArray] | None:
         """At rest: powers at zero, stored energy basic."""
