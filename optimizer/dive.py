@@ -8,7 +8,7 @@ this kind are known as relax-and-fix (Pochet and Wolsey, "Production Planning by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,6 +37,9 @@ _FLIPS = 3
 _SWEEPS = 3
 """Sweeps until nothing is left to decide: a late step may break an early interval that was fine before."""
 
+_EXCHANGED = 4
+"""Decisions of a family in each direction that are looked at for an exchange."""
+
 _PASSES = 3
 """Times a whole plan is looked through for something better."""
 
@@ -59,11 +62,20 @@ class Dive:
     fixed: dict[Family, FloatArray] = field(default_factory=dict)
     """Whole numbers decided; NaN where not."""
 
-    def plan(self, relaxed: Answer) -> Answer | None:
-        """A plan with every family whole where it has to be, or None where the dive runs aground."""
+    def plan(self, relaxed: Answer, given: Mapping[Family, FloatArray]) -> Answer | None:
+        """A plan with every family whole where it has to be, or None where the dive runs aground.
+
+        `given` are whole numbers of some families, decided before.
+        """
         wanted = self.wanted(relaxed)
         self.fixed = {family: np.full(values.size, np.nan) for family, values in wanted.items()}
         answer: Answer | None = relaxed
+        for family, values in given.items():
+            self._fix(family, np.arange(values.size), values)
+        if given:
+            answer = self.run()
+            if answer.outcome is not Outcome.OPTIMAL:
+                return None
         for family in sorted(self.template.once, key=lambda family: -float(wanted[family].max())):
             assert answer is not None  # noqa: S101 - mypy forgets it in the loop
             answer = self._choose(family, answer)
@@ -85,6 +97,7 @@ class Dive:
                 if best.objective <= enough or not self.open():
                     return best
                 best = self._move(family, best)
+            best = self._exchange(best, enough)
             for first in range(0, intervals, width // 2):
                 if best.objective <= enough or not self.open():
                     return best
@@ -180,6 +193,37 @@ class Dive:
                     best, kept = answer, start
         self._fix(family, everywhere, kept)
         return best
+
+    def _exchange(self, best: Answer, enough: float) -> Answer:
+        """Single decisions turned round, or two of one family that differ, in the order their reduced costs suggest."""
+        found = True
+        while found and best.objective > enough:
+            found = False
+            for family, where in self._promising(best):
+                if best.objective <= enough or not self.open():
+                    return best
+                kept = self.fixed[family][where]
+                self._fix(family, where, 1.0 - kept)
+                answer = self.run()
+                if answer.outcome is Outcome.OPTIMAL and answer.objective < best.objective - 0.1 * self.worth:
+                    best, found = answer, True
+                    break
+                self._fix(family, where, kept)
+        return best
+
+    def _promising(self, best: Answer) -> list[tuple[Family, IntArray]]:
+        """Changes that the reduced costs of the whole numbers speak for, the most promising first."""
+        scored: list[tuple[float, Family, IntArray]] = []
+        for family in self.fixed.keys() - self.template.once:
+            values = self.fixed[family]
+            dearer = best.column_dual[positions(self.template.binaries[family])] * (1.0 - 2.0 * values)
+            gain = np.where(np.isnan(values), -np.inf, -dearer)
+            on = [int(k) for k in np.argsort(-gain, kind="stable") if values[k] == 0.0][:_EXCHANGED]
+            off = [int(k) for k in np.argsort(-gain, kind="stable") if values[k] == 1.0][:_EXCHANGED]
+            scored += [(gain[k], family, np.array([k])) for k in (*on, *off)]
+            scored += [(gain[j] + gain[k], family, np.array([j, k])) for j in on for k in off]
+        scored.sort(key=lambda entry: (-entry[0], entry[1], tuple(entry[2])))
+        return [(family, where) for gain, family, where in scored if gain > self.worth]
 
     def _again(self, first: int, last: int, best: Answer) -> Answer:
         """Decide one window anew where that may pay: the relaxed window says what can be won at most."""

@@ -20,7 +20,7 @@ import numpy as np
 
 from optimizer.arrays import BoolArray, FloatArray, IntArray
 from optimizer.audit import Audit, Finding, audit
-from optimizer.dive import Dive
+from optimizer.dive import WHOLE, Dive
 from optimizer.formulation.builder import BASIC, EVERY, Family, Shape, clash, direction_share
 from optimizer.formulation.pv import Pv
 from optimizer.formulation.site import GRID, limit_price, site_shape
@@ -39,8 +39,17 @@ COST_TOLERANCE = 1e-6
 USUAL_GAP = 0.03
 """Money gap of a mixed-integer solve if the problem names none, at a price scale of 1: see `DispatchProblem.money_gap`."""
 
-DIVE_FRAC = 0.5
+_WORTH = 0.02
+"""Share of the money gap that is worth another linear run of a dive."""
+
+_SEARCH_FRAC = 0.5
 """Share of the time box that is kept for branch and bound."""
+
+_COMMIT_FRAC = 0.3
+"""Share of time and money gap for the search of what runs when, before everything else is decided."""
+
+_WITHIN_REACH = 5.0
+"""Money gaps from the relaxation at which a plan is worth improving before the search proper."""
 
 _ROUNDS = 3
 """Rounds of adding binaries where the answer is broken before all of them are asked for."""
@@ -279,10 +288,13 @@ class _Solve:
                 _starts[template.shape] = solver.basis()
         return answer
 
-    def _counted(self, solver: Solver, *, whole: bool) -> Answer:
+    def _counted(
+        self, solver: Solver, *, whole: bool, share: float = 1.0, gap: float | None = None
+    ) -> Answer:
+        """One run within a share of the time that is left, to the money gap unless another is given."""
         # linear runs are short, and without them there is no plan at all
-        seconds = max(0.05, self._left()) if whole else max(2.0, self._left())
-        solver.limit(seconds=seconds, gap=self._money_gap(), whole=whole)
+        seconds = max(0.05, share * self._left()) if whole else max(2.0, self._left())
+        solver.limit(seconds=seconds, gap=self._money_gap() if gap is None else gap, whole=whole)
         answer = solver.run(whole=whole)
         self.runs += 1
         self.solver_seconds += answer.seconds
@@ -349,23 +361,57 @@ class _Solve:
         relaxed = self._counted(self.solver, whole=False)
         if relaxed.outcome is not Outcome.OPTIMAL:
             return None
+        basis = self.solver.basis()
+        given, bound = self._committed(template, vectors, relaxed)
         self.solver.use_presolve(False)
-        enough = relaxed.objective + self._money_gap()
+        if given:
+            self.solver.load(template, vectors)
+            self.solver.start(basis)
+        enough = bound + self._money_gap()
         dive = Dive(
             template=template,
             vectors=vectors,
             solver=self.solver,
             run=lambda: self._counted(self.solver, whole=False),
             wanted=lambda answer: self._shares(template, vectors, answer),
-            worth=0.05 * max(self._money_gap(), USUAL_GAP),
-            open=lambda: self._left() > DIVE_FRAC * self.problem.time_limit_s,
+            worth=_WORTH * max(self._money_gap(), USUAL_GAP),
+            open=lambda: self._left() > _SEARCH_FRAC * self.problem.time_limit_s,
         )
-        answer = dive.plan(relaxed)
+        answer = dive.plan(relaxed, given)
         if answer is None:
             return None
-        if answer.objective > enough:
+        if enough < answer.objective <= bound + _WITHIN_REACH * self._money_gap():
             answer = dive.improve(answer, enough)
-        return _Plan(template, vectors, answer, dict(dive.fixed), relaxed.objective)
+        return _Plan(template, vectors, answer, dict(dive.fixed), bound)
+
+    def _committed(
+        self, template: Template, vectors: Vectors, relaxed: Answer
+    ) -> tuple[dict[Family, FloatArray], float]:
+        """What runs when and what answers an event, where the relaxation leaves it open; and the bound that proves.
+
+        These few decisions weigh more than all others together: they are searched with the others relaxed.
+        """
+        torn = {
+            family: where
+            for family, where in template.binaries.items()
+            if family not in template.directions | template.once
+            and (np.abs(relaxed.x[where] - np.round(relaxed.x[where])) > WHOLE).any()
+        }
+        if not torn:
+            return {}, relaxed.objective
+        whole = np.concatenate([positions(where) for where in torn.values()])
+        self.solver.use_presolve(True)
+        self.solver.load(template, vectors, integral=whole)
+        answer = self._counted(
+            self.solver,
+            whole=True,
+            share=_COMMIT_FRAC,
+            gap=_COMMIT_FRAC * max(self._money_gap(), USUAL_GAP),
+        )
+        bound = max(relaxed.objective, answer.bound)
+        if answer.objective - bound > self._money_gap() or not answer.x.size:
+            return {}, bound  # too little is known: better to decide them on the way
+        return {family: np.round(answer.x[where]) for family, where in torn.items()}, bound
 
     def _shares(self, template: Template, vectors: Vectors, answer: Answer) -> dict[Family, FloatArray]:
         """Per binary family: how much of each decision a relaxed answer asks for; see `Asset.shares`."""
