@@ -361,12 +361,8 @@ class _Solve:
         relaxed = self._counted(self.solver, whole=False)
         if relaxed.outcome is not Outcome.OPTIMAL:
             return None
-        basis = self.solver.basis()
         given, bound = self._committed(template, vectors, relaxed)
         self.solver.use_presolve(False)
-        if given:
-            self.solver.load(template, vectors)
-            self.solver.start(basis)
         enough = bound + self._money_gap()
         dive = Dive(
             template=template,
@@ -400,7 +396,7 @@ class _Solve:
         if not torn:
             return {}, relaxed.objective
         whole = np.concatenate([positions(where) for where in torn.values()])
-        self.solver.use_presolve(True)
+        basis = self.solver.basis()
         self.solver.load(template, vectors, integral=whole)
         answer = self._counted(
             self.solver,
@@ -408,6 +404,8 @@ class _Solve:
             share=_COMMIT_FRAC,
             gap=_COMMIT_FRAC * max(self._money_gap(), USUAL_GAP),
         )
+        self.solver.load(template, vectors)
+        self.solver.start(basis)
         bound = max(relaxed.objective, answer.bound)
         if answer.objective - bound > self._money_gap() or not answer.x.size:
             return {}, bound  # too little is known: better to decide them on the way
