@@ -241,6 +241,10 @@ class Asset(ABC):
     def read(self, problem: DispatchProblem, values: Values) -> AssetSchedule:
         """The schedule inside a solution."""
 
+    def cut_kw(self, schedule: Any) -> FloatArray | None:
+        """Power it asks for and does not get [kW], (T,); None where that is not how it wishes."""
+        return None
+
     @abstractmethod
     def audit(self, problem: DispatchProblem, schedule: Any, report: AuditReport) -> None:
         """Recompute the asset from its schedule in plain numpy; tell the report what does not hold and what it costs."""

@@ -63,7 +63,7 @@ class Battery(Asset):
     band_price_per_kwh_h: float | None = None
     """Price of being below the band [currency per kWh and hour]; None takes the ladder's `reserve`."""
     end_value_per_kwh: float | None = None
-    """Value of energy left at the end [currency/kWh]; None: mean import price times discharge efficiency, not below 0."""
+    """Value of energy left at the end [currency/kWh]; None: mean import price over time, times discharge efficiency, not below 0."""
     wear_per_kwh: float = 0.0
     """Wear per kWh discharged at the terminals [currency/kWh]."""
     wear_segments: tuple[WearSegment, ...] = ()
@@ -401,7 +401,7 @@ def end_value(battery: Battery, problem: DispatchProblem) -> float:
     if battery.end_value_per_kwh is not None:
         return battery.end_value_per_kwh
     price = problem.prices.import_per_kwh
-    mean = price if isinstance(price, float) else float(price.mean())
+    mean = price if isinstance(price, float) else float(problem.hours @ price / problem.hours.sum())
     return max(0.0, mean) * battery.discharge_efficiency_frac
 
 
