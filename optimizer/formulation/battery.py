@@ -63,7 +63,7 @@ class Battery(Asset):
     band_price_per_kwh_h: float | None = None
     """Price of being below the band [currency per kWh and hour]; None takes the ladder's `reserve`."""
     end_value_per_kwh: float | None = None
-    """Value of energy left at the end [currency/kWh]; None: mean import price over time, times discharge efficiency, not below 0."""
+    """Value of energy left at the end [currency/kWh]; None: mean import price times discharge efficiency, at least 0."""
     wear_per_kwh: float = 0.0
     """Wear per kWh discharged at the terminals [currency/kWh]."""
     wear_segments: tuple[WearSegment, ...] = ()
