@@ -117,7 +117,7 @@ def solve_chunk(problems: Sequence[DispatchProblem]) -> list[DispatchSolution]:
     """Plans for problems of one shape."""
     shape = first_shape(problems[0])
     template, compiled = template_of(shape)
-    vectors = template.vectors(problems)
+    vectors = template.vectors(problems, own_scratch(template.room(len(problems))))
     works = [_Solve(problem) for problem in problems]
     works[0].compile_seconds = compiled
     # First all starts, then all runs, then all readings: each keeps its own code and data in the processor's cache.
@@ -178,6 +178,14 @@ def own_solver() -> Solver:
     if solver is None:
         solver = _own.solver = Solver()
     return solver
+
+
+def own_scratch(size: int) -> FloatArray:
+    """Memory of this thread for the vectors of one chunk at a time."""
+    scratch: FloatArray | None = getattr(_own, "scratch", None)
+    if scratch is None or scratch.size < size:
+        scratch = _own.scratch = np.empty(size)
+    return scratch
 
 
 @lru_cache(maxsize=64)

@@ -120,10 +120,17 @@ class Template:
                 if slot is not None:
                     out[slot] = value
 
-    def vectors(self, problems: Sequence[DispatchProblem]) -> list[Vectors]:
-        """The vectors of many problems of this shape, by one sparse product."""
+    def vectors(
+        self, problems: Sequence[DispatchProblem], scratch: FloatArray | None = None
+    ) -> list[Vectors]:
+        """The vectors of many problems of this shape, run by run for all of them at once.
+
+        They stand in `scratch` where it is given, which must have room for them (see `room`) and not be used again
+        before they are done with: fresh memory for every batch costs more than filling it.
+        """
         theta = self.thetas(problems)
-        flat = np.empty((len(problems), self.constant.size))
+        size = self.room(len(problems))
+        flat = (np.empty(size) if scratch is None else scratch[:size]).reshape(len(problems), -1)
         flat[:] = self.constant
         for run in self.runs:
             part = theta[:, run.numbers]
@@ -147,6 +154,10 @@ class Template:
                 )
             )
         return result
+
+    def room(self, count: int) -> int:
+        """Numbers that the vectors of so many problems take."""
+        return count * self.constant.size
 
     def thetas(self, problems: Sequence[DispatchProblem]) -> FloatArray:
         """The numbers of many problems, (problems, theta)."""
