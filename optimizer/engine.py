@@ -250,6 +250,7 @@ class _Solve:
     fixed: dict[Family, FloatArray] = field(default_factory=dict)
     clock: float = 0.0
     spent: float = 0.0
+    paused: float = 0.0
     solver_seconds: float = 0.0
     runs: int = 0
     binaries: int = 0
@@ -314,13 +315,15 @@ class _Solve:
         return USUAL_GAP if gap is None else gap / self.problem.price_scale
 
     def _left(self) -> float:
-        """What is left of the time box [s]."""
-        return self.problem.time_limit_s - self.solver_seconds
+        """What is left of the time box [s]; compiling does not count."""
+        gone = self.spent + time.perf_counter() - self.clock - self.paused
+        return self.problem.time_limit_s - gone
 
     def _other(self, *, soft: bool, discrete: frozenset[Family] = frozenset()) -> tuple[Template, Vectors]:
         shape = site_shape(self.problem, soft=soft, discrete=discrete)
         other, seconds = template_of(shape)
         self.compile_seconds += seconds
+        self.paused += seconds
         return other, other.vectors([self.problem])[0]
 
     def _values(self, template: Template, vectors: Vectors, answer: Answer, position: int) -> AssetValues:

@@ -65,6 +65,8 @@ class Answer:
 def _library() -> ctypes.CDLL:
     """HiGHS, found through the extension module that is linked against it."""
     library = ctypes.CDLL(highspy._core.__file__)
+    if not hasattr(library, "Highs_create"):
+        raise AssertionError(f"this build of highspy shows no C interface: {highspy._core.__file__}")
     library.Highs_create.restype = ctypes.c_void_p
     for name in ("Highs_getObjectiveValue", "Highs_getRunTime"):
         getattr(library, name).restype = ctypes.c_double

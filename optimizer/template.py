@@ -313,7 +313,7 @@ def _assemble(
         rest=_rest(linear_map, moving, alone),
         tie=_tie_map(affine, slots, n_columns, len(parameters)),
         directions=frozenset(site.directions),
-        once=frozenset(site.once),
+        once=frozenset(family for family in site.once if family in columns),
         cuts=tuple(int(cut) for cut in cuts),
         compile_seconds=time.perf_counter() - began,
     )
