@@ -492,7 +492,7 @@ def _expected_worth(
 
 def _trace(
     problem: DispatchProblem, battery: Battery, first: _First, basis: Basis | None
-) -> tuple[StoredWorth | None, Basis]:
+) -> tuple[StoredWorth | None, Basis | None]:
     """Find the worth of stored energy wherever the first interval can bring it; None where that is not concave.
 
     The battery rests in the first interval of the model that is solved, so what is stored after it is what is given.
