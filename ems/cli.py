@@ -218,6 +218,17 @@ def check(
             raise typer.Exit(1)
 
 
+@app.command(epilog="Example: `ems schema setpoint`")
+@clear_errors
+def schema(
+    name: Annotated[str, typer.Argument(help="`setpoint` or `acknowledgement`.", metavar="NAME")],
+) -> None:
+    """Print the JSON Schema of what building controllers are told, or of what they answer."""
+    from ems.messages import message_schema
+
+    typer.echo(json.dumps(message_schema(name), indent=2, ensure_ascii=False))
+
+
 @app.command(epilog="Example: `ems scan 192.168.1.20 --units 1-10`")
 @clear_errors
 def scan(

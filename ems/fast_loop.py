@@ -45,7 +45,7 @@ from optimizer import DispatchProblem, FirstInterval, InvalidProblem, ValuedDisp
 
 log = logging.getLogger("ems.fast_loop")
 
-IN_FORCE = (DeliveryOutcome.APPLIED, DeliveryOutcome.CLAMPED)
+IN_FORCE = (DeliveryOutcome.APPLIED, DeliveryOutcome.CLAMPED, DeliveryOutcome.SENT)
 RETRY_SHARE = 0.1
 """A setpoint that was refused is tried again after this share of its validity."""
 CURTAILED_KW = 0.05
@@ -503,6 +503,14 @@ class FastLoop:
         )
         course.plan = plan
         course.orders, course.state, course.made_for = orders, state, None
+
+    async def hear(self, setpoint: Setpoint, delivery: Delivery) -> None:
+        """Take over what a building controller answered to a setpoint that was sent to it, while that is in force."""
+        async with self.acting:
+            course = self._courses.get(setpoint.site_id)
+            held = None if course is None else course.asked.get(_key(setpoint))
+            if held is not None and held.id == setpoint.id:
+                self._remember((setpoint,), (delivery,))
 
     def _remember(self, setpoints: Sequence[Setpoint], deliveries: Sequence[Delivery]) -> None:
         outcomes = {delivery.setpoint_id: delivery for delivery in deliveries}

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ems.orders import OrderKind, SetpointSource
 from ems.plan import PlanSource
 from ems.publishing import DeliveryOutcome
 from ems.setpoints import Quantity, course_of_plan
+from ems.site import HttpController
 from optimizer import FirstInterval, Outcome
 from tests.ems.made import order
 from tests.ems.street import NOON, Street, served_street
@@ -104,6 +106,34 @@ async def test_a_pause_lets_go_at_once(tmp_path: Path) -> None:
     async with following(tmp_path) as (_, loop, _record):
         done = await loop.step(at=PEAK + timedelta(seconds=1), orders=(order(OrderKind.PAUSE, at=PEAK),))
     assert [s.quantity for s in done.setpoints if s.asset == "battery"] == [Quantity.OWN_MODE]
+
+
+async def test_what_a_controller_answers_counts_as_what_a_device_does(tmp_path: Path) -> None:
+    async with served_street(tmp_path, count=1, at=PEAK) as made:
+        (site,) = made.sites
+        assets = tuple(replace(a, controller="bms") if a.name == "battery" else a for a in site.assets)
+        site = replace(site, assets=assets, controllers={"bms": HttpController(channel="http")})
+        street = replace(made, sites=(site,))
+        loop = FastLoop((site,), street.ports, live=Live(), metrics=Metrics(), valid_for=timedelta(minutes=1))
+        record = await run_cycle((site,), street.ports, None, at=PEAK)
+        loop.follow(record)
+        (sent,) = [s for s in record.setpoints if s.asset == "battery"]
+        (delivery,) = [d for d in record.deliveries if d.asset == "battery"]
+        assert (delivery.outcome, delivery.detail) == (DeliveryOutcome.SENT, "by controller bms")
+        assert made.ports.devices[site.id, "inverter"].counters.writes_by_register == {}
+
+        async def asked_after(seconds: float) -> list[str]:
+            at = PEAK + timedelta(seconds=seconds)
+            street.advance(at)
+            return [s.id for s in (await loop.step(at=at)).setpoints if s.asset == "battery"]
+
+        assert await asked_after(1) == []  # what was sent is in force until somebody says otherwise
+        await loop.hear(replace(sent, id="an older one"), replace(delivery, outcome=DeliveryOutcome.REFUSED))
+        assert await asked_after(2) == []
+        await loop.hear(sent, replace(delivery, outcome=DeliveryOutcome.REFUSED, held_kw=None))
+        again = await asked_after(20)
+        assert len(again) == 1
+        assert again[0] != sent.id
 
 
 async def test_a_pass_older_than_the_plan_in_force_writes_nothing(tmp_path: Path) -> None:
