@@ -72,10 +72,11 @@ def create_app(service: RunningService, settings: Settings | None = None) -> Fas
             problems=service.problems,
         ),
         commands=Commands(
-            site_ids=frozenset(site.id for site in service.sites),
+            sites={site.id: site for site in service.sites},
             store=service.store,
             live=service.live,
             clock=service.clock,
+            ledger=service.ledger,
         ),
         sessions=Sessions(secret=settings.session_secret, lasts_s=settings.session_h * 3600, now_s=time.time),
         brake=Brake(failures_per_min=settings.failures_per_min, now_s=time.monotonic),

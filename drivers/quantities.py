@@ -42,6 +42,7 @@ INVERTER: Final = (
     "pv_kwh",
     "ac_limit_kw",
     "generation_limit_kw",
+    "grid_connected",
     "temperature_degc",
 )
 BATTERY: Final = (
@@ -71,7 +72,13 @@ HEAT_PUMP: Final = (
     "outdoor_degc",
     "room_degc",
 )
-CANONICAL: Final = frozenset(METER + INVERTER + BATTERY + CHARGER + HEAT_PUMP)
+SWITCH: Final = ("closed",)
+SIGNAL: Final = (
+    "import_limit_kw",
+    "export_limit_kw",
+    "limit_active",
+)
+CANONICAL: Final = frozenset(METER + INVERTER + BATTERY + CHARGER + HEAT_PUMP + SWITCH + SIGNAL)
 
 COUNTERS: Final = frozenset(
     {
@@ -98,6 +105,9 @@ NEVER_NEGATIVE: Final = COUNTERS | {
     "session_kwh",
     "vehicle_charge_limit_kw",
     "vehicle_current_a",
+    "import_limit_kw",
+    "export_limit_kw",
+    "limit_active",
     "frequency_hz",
     "apparent_kva",
     "voltage_l1_v",

@@ -9,7 +9,7 @@ from enum import StrEnum
 from drivers import Applied, Clamped, Device, Receipt, Refused, Unverified
 from ems.errors import UnknownAsset
 from ems.setpoints import Quantity, Setpoint
-from ems.site import Site
+from ems.site import SITE, Site
 
 
 class DeliveryOutcome(StrEnum):
@@ -23,6 +23,8 @@ class DeliveryOutcome(StrEnum):
     """Nothing was changed."""
     UNVERIFIED = "unverified"
     """Sent, but the device could not be seen to hold it."""
+    SENT = "sent"
+    """Handed to the controller that carries it out; its acknowledgement replaces this."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +47,8 @@ class Delivery:
     """False when the device held it already and nothing was sent."""
     detail: str
     """Why it was clamped, refused or left unverified; empty when applied."""
+    underway: bool = False
+    """Whether a ramp cut it: asked again, the device goes on towards it."""
 
 
 Journal = Callable[[Sequence[Setpoint]], Awaitable[None]]
@@ -69,18 +73,41 @@ async def publish(
     setpoints
         What to write.
     journal
-        Called first: a setpoint that reached a device is on record even if the service dies on the way.
+        Called first: a setpoint that reached a device is on record even if the service dies on the way. It also hands
+        setpoints to building controllers, which carry out those of the assets that name one.
     """
     if setpoints:
         await journal(setpoints)
     by_device: dict[tuple[str, str], list[Setpoint]] = {}
+    kept: list[Delivery] = []
+    sent: list[Delivery] = []
     for setpoint in setpoints:
+        if setpoint.asset == SITE:
+            kept.append(_kept_here(setpoint))
+            continue
         asset = sites[setpoint.site_id].asset(setpoint.asset)
         if asset is None:
             raise UnknownAsset(f"{setpoint.site_id} has no asset {setpoint.asset!r}")
+        if asset.controller is not None:
+            sent.append(_sent(setpoint, asset.controller))
+            continue
         by_device.setdefault((setpoint.site_id, asset.device), []).append(setpoint)
     written = await asyncio.gather(*(_write_all(devices[key], group) for key, group in by_device.items()))
-    return tuple(delivery for group in written for delivery in group)
+    return (*kept, *(delivery for group in written for delivery in group), *sent)
+
+
+def _sent(setpoint: Setpoint, controller: str) -> Delivery:
+    """Return what is known of a setpoint that whoever journals it has handed to a controller."""
+    return Delivery(
+        setpoint_id=setpoint.id,
+        site_id=setpoint.site_id,
+        asset=setpoint.asset,
+        outcome=DeliveryOutcome.SENT,
+        held_kw=None,
+        at=setpoint.valid_from,
+        written=True,
+        detail=f"by controller {controller}",
+    )
 
 
 async def _write_all(device: Device, setpoints: Sequence[Setpoint]) -> list[Delivery]:
@@ -98,6 +125,24 @@ async def _write(device: Device, setpoint: Setpoint) -> Receipt:
             return await device.limit_charge(setpoint.value_kw or 0.0, valid_s=valid_s)
         case Quantity.OWN_MODE:
             return await device.release()
+        case Quantity.CONSUMPTION_LIMIT:
+            return await device.limit_consumption(setpoint.value_kw, valid_s=valid_s)
+        case Quantity.IMPORT_LIMIT | Quantity.EXPORT_LIMIT:
+            raise ValueError(f"{setpoint.id}: a limit of the connection is not written to a device")
+
+
+def _kept_here(setpoint: Setpoint) -> Delivery:
+    """Return what comes of a limit of the connection: no single device holds it, the loop keeps it."""
+    return Delivery(
+        setpoint_id=setpoint.id,
+        site_id=setpoint.site_id,
+        asset=setpoint.asset,
+        outcome=DeliveryOutcome.APPLIED,
+        held_kw=setpoint.value_kw,
+        at=setpoint.valid_from,
+        written=False,
+        detail="",
+    )
 
 
 def _delivery(setpoint: Setpoint, receipt: Receipt) -> Delivery:
@@ -111,6 +156,7 @@ def _delivery(setpoint: Setpoint, receipt: Receipt) -> Delivery:
         at=receipt.at,
         written=written,
         detail=detail,
+        underway=isinstance(receipt, Clamped) and receipt.underway,
     )
 
 

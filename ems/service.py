@@ -4,21 +4,25 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from drivers import LinkPool
+from ems.channels import Channels, Ledger, opener
 from ems.clock import interval_start
 from ems.cycle import CycleRecord, Ports, run_cycle
 from ems.errors import StoreError
 from ems.fast_loop import FastLoop, Pass
+from ems.feedback import Edge
 from ems.foresight import Foresight
 from ems.live import Live
 from ems.metrics import Metrics
+from ems.orders import Order
 from ems.outbox import Outbox
 from ems.plan import PlanSource
 from ems.planning import solve_in_process
@@ -30,12 +34,16 @@ from ems.settings import Settings, read_settings
 from ems.site import Site
 from ems.store import Retention, Store
 from ems.wiring import (
+    device_figures,
     learn_from_recording,
     learn_from_store,
+    link_figures,
     make_foresight,
     make_meters,
     open_devices,
     read_sites,
+    restore_memories,
+    share_devices,
 )
 
 log = logging.getLogger("ems.service")
@@ -64,6 +72,9 @@ class Service:
         The field connections, closed when the service stops, and the devices on them by (site id, device name).
     foresight
         The forecasters.
+    folders, environment
+        Where the secrets of building controllers lie: the folder of each site's file, and variables. Needed only
+        where a site names a controller that has one.
     """
 
     def __init__(
@@ -75,14 +86,35 @@ class Service:
         links: LinkPool,
         devices: Mapping[tuple[str, str], Device],
         foresight: Foresight,
+        folders: Mapping[str, Path] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.settings = settings
         self.sites = tuple(sites)
         self.store = store
         self.clock = settings.clock
         self.metrics = Metrics()
+        self.metrics.watch(partial(device_figures, devices), partial(link_figures, links))
         self.live = Live()
         self.outbox = Outbox(self.metrics)
+        self.ledger = Ledger(self.sites, store=store, clock=self.clock, metrics=self.metrics)
+        """What building controllers said."""
+        self._channels = Channels(
+            self.sites,
+            link=opener(
+                folders=folders or {},
+                environment=environment or {},
+                clock=self.clock,
+                live=self.live,
+                store=store,
+            ),
+            ledger=self.ledger,
+            store=store,
+            outbox=self.outbox,
+            clock=self.clock,
+            metrics=self.metrics,
+            read_only=settings.read_only,
+        )
         self.latest = store.latest_record()
         """Record of the latest cycle, of this process or of the one before."""
         self.cycle_trouble: str | None = None
@@ -92,12 +124,14 @@ class Service:
         self._overlapped = 0
         self._kept_at: datetime | None = None
         self._pruned_at: datetime | None = None
-        self._paused: frozenset[str] = frozenset()
+        self._orders: tuple[Order, ...] = ()
         self._loop_task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._refit: asyncio.Future[None] | None = None
         self._refit_trouble: str | None = None
         self._pruning: asyncio.Future[None] | None = None
+        self._shares = contextlib.AsyncExitStack()
+        self._share_troubles: list[str] = []
         before = self.latest
         self._ports = Ports(
             devices=devices,
@@ -128,7 +162,15 @@ class Service:
         """Begin: follow the plans left by the process before, catch up, then keep the schedule."""
         if self.latest is not None:
             self._fast_loop.follow(self.latest)
+        self._shares, self._share_troubles = await share_devices(self.sites, self._links)
         await self._settle_unanswered()
+        loop = asyncio.get_running_loop()
+        self.ledger.listen(
+            lambda setpoint, delivery: asyncio.run_coroutine_threadsafe(
+                self._fast_loop.hear(setpoint, delivery), loop
+            )
+        )
+        await self._channels.start()
         self._scheduler.add_listener(self._note_overlap, EVENT_JOB_MAX_INSTANCES)
         self._scheduler.add_job(self._cycle, trigger=self._trigger, id="cycle")
         boundary = self._trigger.boundary()
@@ -150,11 +192,14 @@ class Service:
             if self._scheduler.running:
                 self._scheduler.shutdown(wait=False)
             await self._release()
+        await self._channels.stop()
         await self._settle_unanswered()
+        self._keep_memories(self._ports.devices)
         if self._pruning is not None:
             await self._pruning
         if not await self.outbox.flush():
             log.error("store.lost_at_stop waiting=%d cause=%s", self.outbox.waiting, self.outbox.trouble)
+        await self._shares.aclose()
         await self._links.close()
         self.store.close()
         log.info("service.stopped")
@@ -172,6 +217,7 @@ class Service:
             found.append(f"the fast loop left a site to its devices: {self._fast_loop.trouble}")
         if self._refit_trouble:
             found.append(f"forecast models could not be fitted anew: {self._refit_trouble}")
+        found.extend(self._share_troubles)
         if self.outbox.dropped:
             found.append(f"{self.outbox.dropped} writes to the store were given up")
         if self.outbox.trouble:
@@ -204,14 +250,15 @@ class Service:
         if missed:
             log.warning("cycle.missed count=%d until=%s", missed, at.isoformat())
         try:
-            self._paused = await self._overridden(at)
+            self._orders = await self._ordered(at)
             async with self._fast_loop.acting:
                 record = await run_cycle(
                     self.sites,
                     self._ports,
                     before,
                     at=at,
-                    paused=self._paused,
+                    orders=self._orders,
+                    conducts=self._fast_loop.book.conducts,
                     missed=missed,
                     overlapped=overlapped,
                 )
@@ -228,6 +275,7 @@ class Service:
         self.latest = record
         self._tell(record)
         self.outbox.post(partial(self._save, record))
+        self._keep_memories(self._ports.devices)
         self._prune(at)
         if self._ports.foresight.refit_due(at) and (self._refit is None or self._refit.done()):
             self._refit = asyncio.ensure_future(self._fit_anew(at))
@@ -258,7 +306,10 @@ class Service:
         for delivery in record.deliveries:
             self.metrics.setpoints.labels(outcome=delivery.outcome).inc()
         self._count(record.snapshot)
-        for edge in record.edges:
+        self._tell_edges(record.edges)
+
+    def _tell_edges(self, edges: Sequence[Edge]) -> None:
+        for edge in edges:
             log.warning(
                 "edge site=%s %s became=%s cause=%s", edge.site_id, edge.subject, edge.became, edge.cause
             )
@@ -278,8 +329,8 @@ class Service:
             began = loop.time()
             at = self.clock.now()
             try:
-                self._paused = await self._overridden(at)
-                self._keep(await self._fast_loop.step(at=at, paused=self._paused), at)
+                self._orders = await self._ordered(at)
+                self._keep(await self._fast_loop.step(at=at, orders=self._orders), at)
                 failing = False
             except Exception:
                 if not failing:
@@ -290,24 +341,40 @@ class Service:
                 await asyncio.wait_for(self._stopping.wait(), timeout=pause_s)
 
     def _keep(self, done: Pass, at: datetime) -> None:
-        """Keep what one pass did: every setpoint, and readings once in a while."""
+        """Keep what one pass did: every setpoint and change, and readings once in a while."""
+        if done.edges:
+            self._tell_edges(done.edges)
+            self.outbox.post(partial(self.store.save_edges, done.edges))
         if done.setpoints:
             self.outbox.post(partial(self.store.save_setpoints, done.setpoints, done.deliveries))
+            assets = {site.id: site for site in self.sites}
+            written = {(one.site_id, one.asset) for one in done.deliveries if one.written}
+            self._keep_memories(
+                (site_id, asset.device)
+                for site_id, name in written
+                if (asset := assets[site_id].asset(name)) is not None
+            )
         if self._kept_at is None or at - self._kept_at >= KEEP_READINGS_EVERY:
             self._kept_at = at
             self._count(done.snapshot)
             self.outbox.post(partial(self.store.save_readings, done.snapshot.sites, at))
 
+    def _keep_memories(self, keys: Iterable[tuple[str, str]]) -> None:
+        """Keep what devices must not forget: after every cycle, and at once where a register was written."""
+        kept = {key: self._ports.devices[key].export_memory() for key in keys}
+        if kept:
+            self.outbox.post(partial(self.store.save_device_memories, kept, self.clock.now()))
+
     async def _journal(self, setpoints: Sequence[Setpoint]) -> None:
         await self.outbox.put(partial(self.store.save_setpoints, tuple(setpoints), ()))
+        self._channels.offer(setpoints)
 
-    async def _overridden(self, at: datetime) -> frozenset[str]:
-        """Return the sites whose people took control; the last known answer while the store refuses."""
+    async def _ordered(self, at: datetime) -> tuple[Order, ...]:
+        """Return what people and the grid ask, now or later; the last known answer while the store refuses."""
         try:
-            active = await asyncio.to_thread(self.store.overrides_active, at)
+            return await asyncio.to_thread(self.store.orders_from, at)
         except StoreError:
-            return self._paused
-        return frozenset(override.site_id for override in active)
+            return self._orders
 
     async def _settle_unanswered(self) -> None:
         """Say of setpoints journalled by a process that then died what is known of them: that nobody knows."""
@@ -399,8 +466,17 @@ def make_service(settings: Settings) -> Service:
     learn_from_store(foresight, store, now=now)
     foresight.refit(interval_start(now, step_s))
     links = LinkPool(clock=settings.clock.now, read_only=settings.read_only)
+    devices = open_devices(sites, links)
+    restore_memories(devices, store.device_memories())
     return Service(
-        settings, sites, store=store, links=links, devices=open_devices(sites, links), foresight=foresight
+        settings,
+        sites,
+        store=store,
+        links=links,
+        devices=devices,
+        foresight=foresight,
+        folders=folders,
+        environment=os.environ,
     )
 
 

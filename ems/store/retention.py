@@ -63,12 +63,13 @@ def prune(database: Database, now: datetime, retention: Retention) -> Pruned:
         ),
         "setpoints": (tables.setpoints, "valid_from_ms", before(retention.setpoints_days)),
         "deliveries": (tables.deliveries, "at_ms", before(retention.setpoints_days)),
+        "acknowledgements": (tables.acknowledgements, "arrived_ms", before(retention.setpoints_days)),
     }
     at_once = {
         "records": (tables.records, "at_ms", before(retention.records_days)),
         "cycles": (tables.cycles, "at_ms", before(retention.cycles_days)),
         "edges": (tables.edges, "at_ms", before(retention.edges_days)),
-        "overrides": (tables.overrides, "until_ms", before(retention.overrides_days)),
+        "orders": (tables.orders, "until_ms", before(retention.orders_days)),
     }
     counts = {
         name: _delete(database, table, column, mark, None) for name, (table, column, mark) in at_once.items()
@@ -86,10 +87,10 @@ def prune(database: Database, now: datetime, retention: Retention) -> Pruned:
         forecasts=counts["forecasts"],
         plans=counts["plans"],
         records=counts["records"],
-        setpoints=counts["setpoints"] + counts["deliveries"],
+        setpoints=counts["setpoints"] + counts["deliveries"] + counts["acknowledgements"],
         cycles=counts["cycles"],
         edges=counts["edges"],
-        overrides=counts["overrides"],
+        orders=counts["orders"],
         freed_bytes=_shrink(database) if database.is_sqlite else 0,
     )
 

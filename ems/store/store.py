@@ -11,13 +11,16 @@ from typing import Self
 from ems.access import ApiKey
 from ems.cycle import CycleRecord
 from ems.feedback import Edge, IntervalAccount
+from ems.messages import Acknowledgement
+from ems.orders import Order
 from ems.plan import Plan
 from ems.publishing import Delivery
-from ems.readings import Sample, SiteReading
+from ems.readings import DeviceMemory, Sample, SiteReading
 from ems.setpoints import Setpoint
 from ems.store import accounts as account_rows
+from ems.store import acknowledgements as acknowledgement_rows
 from ems.store import forecasts as forecast_rows
-from ems.store import history, people
+from ems.store import history, memories, people
 from ems.store import plans as plan_rows
 from ems.store import readings as reading_rows
 from ems.store import records as record_rows
@@ -29,7 +32,6 @@ from ems.store.types import (
     CycleRow,
     DeliveredSetpoint,
     LoadPvHistory,
-    Override,
     Pruned,
     Retention,
     SampleSeries,
@@ -91,6 +93,14 @@ class Store:
         """Keep what was asked of devices and what came of it; either may be empty."""
         with self._database.writing() as conn:
             setpoint_rows.insert(conn, self._database, setpoints, deliveries)
+
+    def save_acknowledgement(self, said: Acknowledgement, delivery: Delivery | None) -> bool:
+        """Keep what a controller said, and the delivery it decides; False when it was on record before."""
+        with self._database.writing() as conn:
+            new = acknowledgement_rows.insert(conn, self._database, said)
+            if new and delivery is not None:
+                setpoint_rows.insert(conn, self._database, (), (delivery,))
+            return new
 
     def save_edges(self, edges: Sequence[Edge]) -> None:
         """Keep changes noticed between two cycles."""
@@ -167,25 +177,64 @@ class Store:
         with self._database.reading() as conn:
             return setpoint_rows.between(conn, site_id, start, end, limit)
 
+    def setpoint(self, setpoint_id: str) -> DeliveredSetpoint | None:
+        """Return one setpoint with its delivery; None when there is none of that id (any more)."""
+        with self._database.reading() as conn:
+            return setpoint_rows.one(conn, setpoint_id)
+
+    def acknowledgements(
+        self, site_id: str, start: datetime, end: datetime, limit: int = 1000
+    ) -> tuple[Acknowledgement, ...]:
+        """Return the newest `limit` acknowledgements that arrived in [start, end), oldest first."""
+        with self._database.reading() as conn:
+            return acknowledgement_rows.between(conn, site_id, start, end, limit)
+
     def edges(self, site_id: str | None, since: datetime, limit: int = 200) -> tuple[Edge, ...]:
         """Return the newest `limit` edges from `since` on, of one site or of all (None), newest first."""
         with self._database.reading() as conn:
             return setpoint_rows.edges_since(conn, site_id, since, limit)
 
-    def save_override(self, override: Override) -> None:
-        """Keep a request to leave a site alone."""
+    def save_device_memories(self, kept: Mapping[tuple[str, str], DeviceMemory], at: datetime) -> None:
+        """Keep what devices must not forget, by (site id, device name)."""
         with self._database.writing() as conn:
-            people.insert_override(conn, self._database, override)
+            memories.insert(conn, self._database, kept, at)
 
-    def overrides_active(self, at: datetime) -> tuple[Override, ...]:
-        """Return the overrides in force at `at`, of all sites."""
+    def device_memories(self) -> Mapping[tuple[str, str], DeviceMemory]:
+        """Return what devices must not forget, by (site id, device name)."""
         with self._database.reading() as conn:
-            return people.overrides_active(conn, at)
+            return memories.every(conn)
 
-    def end_override(self, override_id: str, at: datetime, by: str) -> Override | None:
-        """End an override early and return it; None when it is unknown. An ended one stays as it ended."""
+    def save_order(self, order: Order) -> None:
+        """Keep somebody's word to a site."""
         with self._database.writing() as conn:
-            return people.end_override(conn, override_id, at, by)
+            people.insert_order(conn, self._database, order)
+
+    def replace_orders(self, ended: Sequence[str], by: Order, at: datetime) -> None:
+        """End orders and keep the one that takes their place, in one transaction."""
+        with self._database.writing() as conn:
+            for order_id in ended:
+                people.end_order(conn, order_id, at, by.by)
+            people.insert_order(conn, self._database, by)
+
+    def orders_from(self, at: datetime) -> tuple[Order, ...]:
+        """Return the orders of all sites that hold at `at` or will hold later."""
+        with self._database.reading() as conn:
+            return people.orders_from(conn, at)
+
+    def find_order(self, order_id: str) -> Order | None:
+        """Return an order by its id."""
+        with self._database.reading() as conn:
+            return people.find_order(conn, order_id)
+
+    def renew_order(self, order_id: str, until: datetime) -> None:
+        """Let an order hold longer than it said."""
+        with self._database.writing() as conn:
+            people.renew_order(conn, order_id, until)
+
+    def end_order(self, order_id: str, at: datetime, by: str) -> Order | None:
+        """End an order early and return it; None when it is unknown. An ended one stays as it ended."""
+        with self._database.writing() as conn:
+            return people.end_order(conn, order_id, at, by)
 
     def add_key(self, key: ApiKey) -> None:
         """Keep an API key; StoreError when its id is taken by another key."""

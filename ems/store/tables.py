@@ -166,6 +166,24 @@ deliveries = Table(
     sqlite_with_rowid=False,
 )
 
+acknowledgements = Table(
+    "acknowledgements",
+    metadata,
+    Column("setpoint_id", Text, nullable=False),
+    Column("controller", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("site_id", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("value_kw", Double),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("arrived_ms", BigInteger, nullable=False),
+    Column("late", Boolean, nullable=False),
+    Column("detail", Text, nullable=False),
+    PrimaryKeyConstraint("setpoint_id", "controller", "state"),
+    Index(None, "site_id", "arrived_ms"),
+    sqlite_with_rowid=False,
+)
+
 edges = Table(
     "edges",
     metadata,
@@ -179,13 +197,26 @@ edges = Table(
     sqlite_with_rowid=False,
 )
 
-overrides = Table(
-    "overrides",
+device_memories = Table(
+    "device_memories",
+    metadata,
+    Column("site_id", Text, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("site_id", "device"),
+)
+
+orders = Table(
+    "orders",
     metadata,
     Column("id", Text, primary_key=True),
     Column("site_id", Text, nullable=False),
     Column("by", Text, nullable=False),
     Column("kind", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("asset", Text),
+    Column("value_kw", Double),
     Column("from_ms", BigInteger, nullable=False),
     Column("until_ms", BigInteger, nullable=False),
     Column("note", Text, nullable=False),
