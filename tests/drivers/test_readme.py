@@ -56,7 +56,7 @@ async def test_step_3_a_site_file_names_it_and_a_probe_reads_every_point(copied,
             CliRunner().invoke, app, ["check", str(site), "--probe", "--probe-s", "0"]
         )
         assert done.exit_code == 0, done.output
-        assert "home.meter: Acme Acme M3 meter" in done.output
+        assert "home.meter: Acme M3 meter" in done.output
         for name, shown in (
             ("net_import_kw", "1.234 kW"),
             ("import_kwh", "4821.500 kWh"),
