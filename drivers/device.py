@@ -24,6 +24,7 @@ _CONTROL_CAPABILITIES: Final = {
     "battery_power": Capability.ACCEPTS_BATTERY_POWER,
     "generation_limit": Capability.LIMITS_GENERATION,
     "charge_limit": Capability.LIMITS_CHARGE,
+    "consumption_limit": Capability.CUTS_LOAD,
 }
 
 
@@ -238,6 +239,12 @@ class Device:
     async def limit_charge(self, limit_kw: float, *, valid_s: float) -> Receipt:
         """Cap the vehicle's charging power [kW, >= 0; 0 pauses] for `valid_s` seconds."""
         return await self._write("charge_limit", limit_kw, valid_s)
+
+    async def limit_consumption(self, limit_kw: float | None, *, valid_s: float) -> Receipt:
+        """Cut the load behind a switch (0 kW), for `valid_s` seconds where it can revert; None lets it run."""
+        if limit_kw is None:
+            return await self._release(("consumption_limit",))
+        return await self._write("consumption_limit", limit_kw, valid_s)
 
     async def release(self) -> Receipt:
         """Give the device back to its own safe mode."""

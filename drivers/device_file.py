@@ -342,7 +342,7 @@ class DeviceSpec(_Strict):
     """Who makes it."""
     models: tuple[str, ...]
     """Product names this file is true for."""
-    roles: tuple[Literal["meter", "inverter", "battery", "charger", "heat_pump", "signal"], ...]
+    roles: tuple[Literal["meter", "inverter", "battery", "charger", "heat_pump", "switch", "signal"], ...]
     """What it can be in a site."""
     verified: Literal["two-sources", "one-source", "hardware"]
     """How the facts were checked."""
@@ -366,9 +366,9 @@ class DeviceSpec(_Strict):
     """Canonical quantities, and private names for derived quantities and controls."""
     derived: Mapping[Name, DerivedSpec] = Field(default_factory=dict)
     """Canonical quantities made of registers."""
-    controls: Mapping[Literal["battery_power", "generation_limit", "charge_limit"], ControlSpec] = Field(
-        default_factory=dict
-    )
+    controls: Mapping[
+        Literal["battery_power", "generation_limit", "charge_limit", "consumption_limit"], ControlSpec
+    ] = Field(default_factory=dict)
     """Setpoints; nothing else is ever written."""
 
     @model_validator(mode="after")

@@ -67,7 +67,12 @@ class ProbeReport:
 
 _ENOUGH_KW: Final = 0.1
 """Below this power nothing is proven."""
-_EXAMPLES: Final = {"battery_power": 1.0, "generation_limit": 2.0, "charge_limit": 4.2}
+_EXAMPLES: Final = {
+    "battery_power": 1.0,
+    "generation_limit": 2.0,
+    "charge_limit": 4.2,
+    "consumption_limit": 0.0,
+}
 
 
 async def probe(

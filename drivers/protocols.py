@@ -222,6 +222,7 @@ class Capability(StrEnum):
     ACCEPTS_BATTERY_POWER = "accepts_battery_power"
     LIMITS_GENERATION = "limits_generation"
     LIMITS_CHARGE = "limits_charge"
+    CUTS_LOAD = "cuts_load"
     REVERTS = "reverts"
     """Returns to its own safe mode by itself when no new setpoint comes."""
 

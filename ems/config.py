@@ -24,6 +24,7 @@ from ems.site import (
     GridSignal,
     PvAsset,
     Share,
+    SheddableAsset,
     Site,
     VehicleAsset,
     contradictions,
@@ -49,7 +50,7 @@ _REMEDIES: Mapping[str, str] = {
     "ready_by_local": 'quote the local time, e.g. "07:00"',
 }
 _KINDS: Mapping[str, str] = {
-    "assets": "pv`, `battery` or `vehicle",
+    "assets": "pv`, `battery`, `vehicle` or `sheddable",
     "buy": "flat`, `time_of_use` or `series",
     "sell": "flat`, `time_of_use` or `series",
 }
@@ -331,7 +332,7 @@ def _written_path(loc: tuple[int | str, ...], entry: Any) -> KeyPath:
 
 
 def _known_keys() -> list[str]:
-    types = (Site, DeviceRef, Share, PvAsset, BatteryAsset, VehicleAsset)
+    types = (Site, DeviceRef, Share, PvAsset, BatteryAsset, VehicleAsset, SheddableAsset)
     nested = _SITE.json_schema()["$defs"].values()
     return sorted(
         {key for schema in nested for key in schema.get("properties", {})} | set().union(*map(_fields, types))

@@ -13,14 +13,14 @@ from datetime import datetime, timedelta
 from ems.clock import StageWatch
 from ems.conduct import ConductBook, without_derated
 from ems.cycle import CycleRecord, Ports
-from ems.feedback import Edge, edges_of_conduct, edges_of_standing
+from ems.feedback import Edge, edges_of_conduct, edges_of_grid, edges_of_standing
 from ems.guard import bounded_course
 from ems.live import Live, LiveState
 from ems.metrics import Metrics
 from ems.orders import Order, Standing, standing
 from ems.outlook import Outlook, SiteOutlook
 from ems.plan import Plan
-from ems.planning import to_problem
+from ems.planning import make_plans, to_problem
 from ems.publishing import Delivery, DeliveryOutcome, publish
 from ems.readings import Quality, SiteReading, Snapshot, take_snapshot
 from ems.setpoints import Course, Quantity, Setpoint, SetpointSource, course_of_plan, derive_setpoints
@@ -189,8 +189,11 @@ class FastLoop:
         asked = {} if course is None else course.asked
         wanted: tuple[Setpoint, ...] = ()
         if course is not None:
-            course.carried = carry(state)
+            was, course.carried = course.carried.grid, carry(state)
             counts = standing(site, (*orders, *state.signal), at=at)
+            edges += edges_of_grid(site, was, state)
+            if state.islanded != course.plan.islanded:
+                self._plan_anew(course, state, orders, at)
             edges += edges_of_standing(site, course.standing, counts, at=at)
             told = self.book.look(site, tuple(asked.values()), course.clamped_kw, reading, state)
             edges += edges_of_conduct(site, told, at=at)
@@ -233,6 +236,8 @@ class FastLoop:
         planned = course_of_plan(course.site, course.plan, at)
         if planned is None or not state.steerable or course.standing.paused is not None:
             return None
+        if course.plan.islanded:
+            return planned  # the inverter follows the load of an island faster than we could
         if course.warm is None or state.powers.load_kw is None:
             return planned
         first = course.warm.resolve_first(
@@ -243,6 +248,21 @@ class FastLoop:
             export_limit_kw=course.standing.export_limit.kw,
         )
         return planned if first.outcome not in USABLE else merged(course.site, planned, first)
+
+    def _plan_anew(self, course: _Course, state: SiteState, orders: Sequence[Order], at: datetime) -> None:
+        """Plan one site between two cycles: the grid went or came, and the plan in force speaks of another world."""
+        outlook = replace(course.outlook, sites=(course.expected,))
+        (plan,) = make_plans(
+            (course.site,),
+            (state,),
+            outlook,
+            (course.plan,),
+            solve=self._ports.solve,
+            valid_for=course.plan.valid_until - course.plan.issued_at,
+            orders=orders,
+        )
+        course.plan = plan
+        course.warm = _warm(course.site, state, course.expected, course.outlook, orders)
 
     def _remember(self, setpoints: Sequence[Setpoint], deliveries: Sequence[Delivery]) -> None:
         outcomes = {delivery.setpoint_id: delivery for delivery in deliveries}

@@ -104,6 +104,8 @@ async def _write(device: Device, setpoint: Setpoint) -> Receipt:
             return await device.limit_charge(setpoint.value_kw or 0.0, valid_s=valid_s)
         case Quantity.OWN_MODE:
             return await device.release()
+        case Quantity.CONSUMPTION_LIMIT:
+            return await device.limit_consumption(setpoint.value_kw, valid_s=valid_s)
         case Quantity.IMPORT_LIMIT | Quantity.EXPORT_LIMIT:
             raise ValueError(f"{setpoint.id}: a limit of the connection is not written to a device")
 

@@ -139,6 +139,7 @@ def permitted_controls(site: Site, device: str) -> frozenset[str]:
         "battery": ("battery_power", consents.control_storage),
         "pv": ("generation_limit", consents.curtail_solar),
         "vehicle": ("charge_limit", consents.control_vehicle),
+        "sheddable": ("consumption_limit", consents.shed_loads),
     }
     served = [consented[asset.kind] for asset in site.assets if asset.device == device]
     return frozenset(control for control, consent in served if consent)

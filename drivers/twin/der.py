@@ -80,9 +80,9 @@ class DerInverter:
             show(714, "Prt[2].DCWhAbs", meters.charged_kwh * 1000.0)
             show(713, "SoC", home.stored_frac * 100.0)
             show(713, "WHAvail", home.stored_kwh * 1000.0)
-        if orders.ac_target_kw is None:
+        if orders.ac_target_kw is None and not self._faults.idle:
             show(704, "WSetEna", 0)
-        if orders.ac_limit_kw is None:
+        if orders.ac_limit_kw is None and not self._faults.idle:
             show(704, "WMaxLimPctEna", 0)
         for point, until_s in (
             ("WSetRvrtRem", orders.ac_target_until_s),
@@ -102,9 +102,10 @@ class DerInverter:
                     refuse_unless(word <= highest)
 
     def _written(self, _table: Table, address: int, count: int) -> None:
-        if any(self.sunspec.covers(704, path, address, count) for path in _SET):
+        acts = not self._faults.idle
+        if acts and any(self.sunspec.covers(704, path, address, count) for path in _SET):
             self._order_power()
-        if any(self.sunspec.covers(704, path, address, count) for path in _LIMIT):
+        if acts and any(self.sunspec.covers(704, path, address, count) for path in _LIMIT):
             self._order_limit()
         self._home.totals.commands += 1
         self._home.settle()

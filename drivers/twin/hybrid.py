@@ -113,9 +113,10 @@ class HybridInverter:
         if home.stored_frac is not None:
             show(124, "ChaState", home.stored_frac * 100.0)
             show(124, "ChaSt", charge_state(home))
-            if home.orders.battery_low_kw is None and home.orders.battery_high_kw is None:
+            free = home.orders.battery_low_kw is None and home.orders.battery_high_kw is None
+            if free and not self._faults.idle:
                 show(124, "StorCtl_Mod", 0)
-        if home.orders.ac_limit_kw is None:
+        if home.orders.ac_limit_kw is None and not self._faults.idle:
             show(123, "WMaxLim_Ena", 0)
 
     def _reset(self) -> None:
@@ -153,9 +154,11 @@ class HybridInverter:
         touched_storage = self._home.spec.battery is not None and any(
             self.sunspec.covers(124, path, address, count) for path in _CONTROL_PATHS
         )
-        if touched_storage:
+        if touched_storage and not self._faults.idle:
             self._order_battery()
-        if any(self.sunspec.covers(123, path, address, count) for path in _LIMIT_PATHS):
+        if not self._faults.idle and any(
+            self.sunspec.covers(123, path, address, count) for path in _LIMIT_PATHS
+        ):
             self._order_limit()
         self._home.totals.commands += 1
         self._home.settle()

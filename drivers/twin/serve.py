@@ -17,8 +17,10 @@ from drivers.twin.meters import FileMeter, ShowsHome, SunSpecMeter
 from drivers.twin.physics import HomePhysics
 from drivers.twin.server import Station, serve_tcp
 from drivers.twin.specs import HomeSpec, Totals
+from drivers.twin.switch import DRIVER as SWITCH_DRIVER
+from drivers.twin.switch import Switch
 
-Role = Literal["meter", "inverter", "charger", "heat_pump"]
+Role = Literal["meter", "inverter", "charger", "heat_pump", "switch"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,12 +100,17 @@ class ServedHome:
             self._reboots["inverter"] = inverter.reboot
             self._add("inverter", "sunspec", inverter, faults)
         if spec.charger is not None:
-            charger = Charger(physics, spec.charger)
+            faults = Faults()
+            charger = Charger(physics, spec.charger, faults)
             self._reboots["charger"] = charger.reboot
-            self._add("charger", CHARGER_DRIVER, charger, Faults())
+            self._add("charger", CHARGER_DRIVER, charger, faults)
         if spec.heat_pump is not None:
             heat_pump = HeatPump(physics, driver=spec.heat_pump.driver)
             self._add("heat_pump", spec.heat_pump.driver, heat_pump, Faults())
+        if spec.switched_kw is not None:
+            switch = Switch(physics)
+            self._reboots["switch"] = switch.reboot
+            self._add("switch", SWITCH_DRIVER, switch, Faults())
 
     def _add(self, role: Role, driver: str, front: ShowsHome, faults: Faults) -> None:
         def refresh() -> None:

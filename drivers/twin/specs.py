@@ -125,6 +125,8 @@ class HomeSpec:
     """Heat pump, if any; its consumption is not part of `load`."""
     meter: Literal["sunspec", "eastron-sdm630"] = "sunspec"
     """What the grid meter speaks."""
+    switched_kw: float | None = None
+    """Most of `load` that is behind a switch and can be cut [kW]; None: there is no switch."""
     import_limit_kw: float | None = None
     """Connection limit; exceeding it counts as a violation."""
     export_limit_kw: float | None = None
@@ -151,6 +153,10 @@ class Totals:
     vehicle_kwh: float = 0.0
     heat_pump_kwh: float = 0.0
     """Electricity drawn by the heat pump."""
+    unserved_kwh: float = 0.0
+    """Load that was wanted while the grid was lost and could not be served."""
+    cut_kwh: float = 0.0
+    """Load that was cut by its switch."""
     unserved_vehicle_kwh: float = 0.0
     """Wished but missing at plug-out."""
     max_import_kw: float = 0.0

@@ -83,6 +83,9 @@ MATRIX = [
     ),
     Row(fault="reject_writes", write=Refused, refused="exception", moved=False),
     Row(fault="ignore_writes", write=Unverified, moved=False),
+    Row(
+        fault="idle", moved=False
+    ),  # it even shows the setpoint: only the power tells, and that is for who steers
     Row(fault="reboot"),
     Row(fault="frozen", passes=22, quality=Quality.STALE, rule="frozen", write=Unverified),
     Row(fault="clock_drift_s", value=60.0),
