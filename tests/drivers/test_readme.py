@@ -66,6 +66,7 @@ async def test_step_3_a_site_file_names_it_and_a_probe_reads_every_point(copied,
         assert station.writes == 0
 
 
+@pytest.mark.slow
 def test_step_4_given_to_everybody_the_generic_tests_find_it_by_themselves(copied, tmp_path):
     """The folder is copied with the new file in it; the same test module runs on it, nothing else is written."""
     drivers_copy = tmp_path / "drivers"
