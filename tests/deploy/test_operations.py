@@ -39,6 +39,8 @@ def exported() -> set[str]:
     metrics = Metrics()
     for family in (metrics.plans, metrics.setpoints, metrics.readings, metrics.device_troubles):
         family.labels("x")
+    metrics.controllers_away.labels("x", "x")
+    metrics.acknowledgements.labels("x", "x")
     samples: list[Sample] = [sample for family in metrics.registry.collect() for sample in family.samples]
     return {sample.name for sample in samples}
 
