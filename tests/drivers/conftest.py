@@ -51,7 +51,7 @@ class SkippingLoop(asyncio.SelectorEventLoop):
 
 
 SKIPPING = ("test_faults.py", "test_link.py")
-"""Modules about being late or silent; both ends of their connections live in the same loop."""
+"""Modules about being late or silent; both ends of their connections live in the same loop, and no thread works for it."""
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item):
