@@ -1,7 +1,7 @@
 """Forecast: state to outlook. What each site will probably draw, produce and pay over the horizon."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from ems.codec import FloatArray, IntArray
@@ -22,6 +22,26 @@ class Band:
     """The model that made it."""
     quality: str
     """`good`, `estimated`, `cold` or `fallback`."""
+    median_kw: FloatArray | None = None
+    """50 % quantile [kW], shape (T,); None where only the path is known."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VehicleOutlook:
+    """What one vehicle will probably do, from its past stays. Triples are the 10, 50 and 90 % quantiles."""
+
+    plugged_in_prob: FloatArray
+    """Probability that it is at its charger, shape (T,)."""
+    charging_kw: FloatArray
+    """Expected power of stays that have not begun yet, if nobody steers them [kW], shape (T,)."""
+    arrival_h: FloatArray
+    """Hours until it comes next, shape (3,); the horizon means not within it."""
+    departure_h: FloatArray
+    """Hours until it leaves next, shape (3,); nan while it is away."""
+    energy_kwh: FloatArray
+    """Energy of the stay at hand or of the next one [kWh], shape (3,)."""
+    similar_days: float
+    """Past days (weighted) that stand behind it; few means that a usual week speaks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +60,12 @@ class SiteOutlook:
     """Price paid for exported energy [1/kWh], shape (T,)."""
     prices_assumed: int
     """How many of the T prices are not published yet."""
+    prices_source: str = "tariff"
+    """`tariff`, or the model that made the prices which are not published yet."""
+    vehicles: Mapping[str, VehicleOutlook] = field(default_factory=dict)
+    """By vehicle asset; a vehicle with too few known stays is not in it."""
+    weather_age_s: float | None = None
+    """Age of the weather forecast that went in [s]; None: none did."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

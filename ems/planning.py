@@ -148,6 +148,8 @@ def to_problem(
     if not site.consents.control_vehicle:
         for vehicle in site.vehicles:
             load_kw = load_kw + _charging_at_will(vehicle, state, hours)
+            if vehicle.name in expected.vehicles:
+                load_kw = load_kw + expected.vehicles[vehicle.name].charging_kw
     return DispatchProblem(
         site_id=site.id,
         hours=hours,

@@ -18,6 +18,7 @@ from forecasting.calendars import day_matrix, local_grid
 from forecasting.candidates import Candidate, GridPaths, contexts_of, to_forecast
 from forecasting.clearsky import solar_zone
 from forecasting.dayahead import MEMORY, Calendar, Covariates, ZPaths, fit_days, predict_days
+from forecasting.drift import lately
 from forecasting.errors import NotFitted
 from forecasting.plant import INDEX_CAP, Plants, learn_plants
 from forecasting.quantiles import GRID
@@ -26,6 +27,7 @@ from forecasting.screening import without_surges
 from forecasting.slotmodel import SlotModel
 from forecasting.types import (
     DEFAULT_LEVELS,
+    BoolArray,
     FloatArray,
     Forecast,
     History,
@@ -154,16 +156,27 @@ class SolarForecaster:
         self.choice_: Choice | None = None
         self.history_: History | None = None
 
-    def fit(self, history: History, *, weather: Weather | None = None) -> Self:
-        """Learn from history (and the weather forecasts that went with it)."""
+    def fit(
+        self, history: History, *, weather: Weather | None = None, drifting: BoolArray | None = None
+    ) -> Self:
+        """Learn from history (and the weather forecasts that went with it); `drifting` as for load."""
         contexts = contexts_of(self.context, history.n_sites)
-        history = without_surges(history)
+        history = lately(without_surges(history), drifting)
         self.candidates_ = [RecentIndex(contexts), RidgeIndex(contexts)]
         self.choice_ = choose(
-            self.candidates_, history, zone=solar_zone(contexts[0]), incumbent=self.choice_, weather=weather
-        )
+            self.candidates_, history, zone=solar_zone(contexts[0]), incumbent=self.choice_, weather=weather,
+            drifting=drifting,
+        )  # fmt: skip
         self.history_ = history.until(history.end_at, last=MEMORY)
         return self
+
+    @property
+    def knows_weather(self) -> bool:
+        """Whether it has learned what the weather does to this fleet."""
+        return any(
+            isinstance(candidate, RidgeIndex) and candidate.guided_ is not None
+            for candidate in self.candidates_
+        )
 
     def predict(
         self,

@@ -69,6 +69,7 @@ def prune(database: Database, now: datetime, retention: Retention) -> Pruned:
         "cycles": (tables.cycles, "at_ms", before(retention.cycles_days)),
         "edges": (tables.edges, "at_ms", before(retention.edges_days)),
         "overrides": (tables.overrides, "until_ms", before(retention.overrides_days)),
+        "scores": (tables.forecast_scores, "day_ms", before(retention.scores_days)),
     }
     counts = {
         name: _delete(database, table, column, mark, None) for name, (table, column, mark) in at_once.items()
@@ -84,6 +85,7 @@ def prune(database: Database, now: datetime, retention: Retention) -> Pruned:
         means=counts["means"],
         accounts=counts["accounts"],
         forecasts=counts["forecasts"],
+        scores=counts["scores"],
         plans=counts["plans"],
         records=counts["records"],
         setpoints=counts["setpoints"] + counts["deliveries"],
