@@ -156,8 +156,8 @@ class VehicleForecaster:
         self, known: Sequence[Session], start_at: datetime, past: FloatArray, weight: FloatArray
     ) -> FloatArray:
         """Mean power over the analogues of sessions that began after their start, shape (T,)."""
-        horizon, mass = past.shape[1], float(weight.sum())
-        if self.charge_kw is None or mass <= 0.0:
+        horizon = past.shape[1]
+        if self.charge_kw is None or not len(past):
             return np.zeros(horizon)
         step_s = self.step.total_seconds()
         per_day = round(86_400 / step_s)
@@ -177,7 +177,10 @@ class VehicleForecaster:
         draws = drawn_kw[offsets[:, None] + np.arange(horizon)]
         # what was there when an analogue began is the session at hand, which is not asked for
         to_come = np.cumsum(past < 0.5, axis=1) > 0
-        return np.asarray(weight @ np.where(to_come, draws, 0.0) / (mass + _PRIOR_DAYS))
+        draws = np.where(to_come, draws, 0.0)
+        # while few days were like this one, all days speak too
+        weight = weight + _PRIOR_DAYS * _shares(np.exp(-np.array(ages) / _TAU_DAYS))
+        return np.asarray(_shares(weight) @ draws)
 
     def _ages(self, start_at: datetime, horizon: int) -> list[int]:
         """Days back at which a whole horizon is known."""
@@ -266,6 +269,10 @@ class VehicleForecaster:
         mass = np.concatenate([weight, np.full(len(prior), _PRIOR_DAYS / len(prior))])
         order = np.argsort(energy)
         return weighted_quantiles(energy[order], mass[order])
+
+
+def _shares(weight: FloatArray) -> FloatArray:
+    return np.asarray(weight / weight.sum())
 
 
 def _first(marked: BoolArray) -> FloatArray:

@@ -1,6 +1,6 @@
 """What the store gives back where no type of the cycle fits, and what people may ask it to keep."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -170,6 +170,12 @@ class ForecastScore:
     """`pinball_kw` over these [kW]."""
     naive_pinball_kw: float
     """The same of the naive forecast's seven values [kW]."""
+
+    def __add__(self, other: "ForecastScore") -> "ForecastScore":
+        """Return the score of both together."""
+        same = ("series", "source", "lead_h")
+        sums = [field.name for field in fields(self) if field.name not in same]
+        return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in sums})
 
     @property
     def nmae_frac(self) -> float | None:
