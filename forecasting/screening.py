@@ -88,22 +88,26 @@ def without_sunless(history: History, lit: BoolArray, zone: str) -> History:
     return replace(history, values=masked if history.is_fleet else masked[0])
 
 
-def silent_days(history: History, lit: BoolArray, zone: str) -> FloatArray:
+def silent_days(history: History, lit: BoolArray, zone: str, top_kw: FloatArray) -> FloatArray:
     """For how many days up to the end of the history a plant gave nothing under the sun, shape (S,).
 
     The day at hand does not count, many a roof wakes late; but it ends the count when it gave something.
+
+    Parameters
+    ----------
+    lit, zone : see `without_sunless`
+    top_kw : highest power of each plant [kW], shape (S,)
     """
     values = history.usable
     if not len(history):
         return np.zeros(values.shape[0])
     grid = local_grid(history.start_at, history.step, len(history), zone)
     day = grid.day - grid.day[0]
-    ever = gap_quantiles(np.where(lit & (values > 0), values, np.nan), [_SURGE_LEVEL])
-    shown = _per_day(lit & (values > _SILENT_FRAC * np.nan_to_num(ever)), day) > 0
+    shown = _per_day(lit & (values > _SILENT_FRAC * top_kw[:, None]), day) > 0
     seen = _per_day(lit & np.isfinite(values), day) * history.step_h >= 1.0
     seen &= np.bincount(day) == grid.steps_per_day
     count = np.zeros(values.shape[0])
-    going = np.isfinite(ever[:, 0])
+    going = np.ones(values.shape[0], dtype=np.bool_)
     for index in range(shown.shape[1] - 1, -1, -1):
         going &= ~shown[:, index]
         count += going & seen[:, index]

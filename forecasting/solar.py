@@ -204,7 +204,7 @@ class SolarForecaster:
         contexts = contexts_of(self.context, history.n_sites)
         latest = history.until(issued_at, last=timedelta(days=_RECENT_DAYS))
         lit = lit_intervals(contexts, latest.start_at, latest.step, len(latest))
-        silent = silent_days(latest, lit, solar_zone(contexts[0]))
+        silent = silent_days(latest, lit, solar_zone(contexts[0]), self._plants().cap_kw)
         paths = replace(paths, values=_perhaps_nothing(paths.values, silent))
         qualities = [
             Quality.FALLBACK if days > 0 else quality for days, quality in zip(silent, qualities, strict=True)
