@@ -16,10 +16,12 @@ from ems.clock import interval_start
 from ems.cycle import CycleRecord, Ports, run_cycle
 from ems.errors import StoreError
 from ems.fast_loop import FastLoop, Pass
+from ems.feedback import Edge
 from ems.forecast_watch import ForecastWatch
 from ems.foresight import Foresight
 from ems.live import Live
 from ems.metrics import Metrics
+from ems.orders import Order
 from ems.outbox import Outbox
 from ems.plan import PlanSource
 from ems.planning import solve_in_process
@@ -97,7 +99,7 @@ class Service:
         self._overlapped = 0
         self._kept_at: datetime | None = None
         self._pruned_at: datetime | None = None
-        self._paused: frozenset[str] = frozenset()
+        self._orders: tuple[Order, ...] = ()
         self._loop_task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._pruning: asyncio.Future[None] | None = None
@@ -211,14 +213,15 @@ class Service:
         if missed:
             log.warning("cycle.missed count=%d until=%s", missed, at.isoformat())
         try:
-            self._paused = await self._overridden(at)
+            self._orders = await self._ordered(at)
             async with self._fast_loop.acting:
                 record = await run_cycle(
                     self.sites,
                     self._ports,
                     before,
                     at=at,
-                    paused=self._paused,
+                    orders=self._orders,
+                    conducts=self._fast_loop.book.conducts,
                     missed=missed,
                     overlapped=overlapped,
                 )
@@ -254,7 +257,10 @@ class Service:
         for delivery in record.deliveries:
             self.metrics.setpoints.labels(outcome=delivery.outcome).inc()
         self._count(record.snapshot)
-        for edge in record.edges:
+        self._tell_edges(record.edges)
+
+    def _tell_edges(self, edges: Sequence[Edge]) -> None:
+        for edge in edges:
             log.warning(
                 "edge site=%s %s became=%s cause=%s", edge.site_id, edge.subject, edge.became, edge.cause
             )
@@ -274,8 +280,8 @@ class Service:
             began = loop.time()
             at = self.clock.now()
             try:
-                self._paused = await self._overridden(at)
-                self._keep(await self._fast_loop.step(at=at, paused=self._paused), at)
+                self._orders = await self._ordered(at)
+                self._keep(await self._fast_loop.step(at=at, orders=self._orders), at)
                 failing = False
             except Exception:
                 if not failing:
@@ -286,7 +292,10 @@ class Service:
                 await asyncio.wait_for(self._stopping.wait(), timeout=pause_s)
 
     def _keep(self, done: Pass, at: datetime) -> None:
-        """Keep what one pass did: every setpoint, and readings once in a while."""
+        """Keep what one pass did: every setpoint and change, and readings once in a while."""
+        if done.edges:
+            self._tell_edges(done.edges)
+            self.outbox.post(partial(self.store.save_edges, done.edges))
         if done.setpoints:
             self.outbox.post(partial(self.store.save_setpoints, done.setpoints, done.deliveries))
         if self._kept_at is None or at - self._kept_at >= KEEP_READINGS_EVERY:
@@ -297,13 +306,12 @@ class Service:
     async def _journal(self, setpoints: Sequence[Setpoint]) -> None:
         await self.outbox.put(partial(self.store.save_setpoints, tuple(setpoints), ()))
 
-    async def _overridden(self, at: datetime) -> frozenset[str]:
-        """Return the sites whose people took control; the last known answer while the store refuses."""
+    async def _ordered(self, at: datetime) -> tuple[Order, ...]:
+        """Return what people and the grid ask, now or later; the last known answer while the store refuses."""
         try:
-            active = await asyncio.to_thread(self.store.overrides_active, at)
+            return await asyncio.to_thread(self.store.orders_from, at)
         except StoreError:
-            return self._paused
-        return frozenset(override.site_id for override in active)
+            return self._orders
 
     async def _settle_unanswered(self) -> None:
         """Say of setpoints journalled by a process that then died what is known of them: that nobody knows."""

@@ -205,15 +205,15 @@ def test_pause_and_resume_by_form(client: TestClient, street: Any) -> None:
     token = token_of(page.text)
     answer = client.post("/homes/home-01/control", data={"token": token, "wish": "day"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/homes/home-01")
-    (pause,) = street.service.store.overrides_active(street.service.clock.now())
+    (pause,) = street.service.store.orders_from(street.service.clock.now())
     assert pause.until_at - pause.from_at == timedelta(hours=24)
     assert pause.by in street.keys["resident"]
     assert "paused until 13:20 tomorrow" in text(client.get("/homes/home-01"))
     client.post("/homes/home-01/control", data={"token": token, "wish": "open"})
     assert "off until you switch it back on" in text(client.get("/homes/home-01"))
-    assert len(street.service.store.overrides_active(street.service.clock.now())) == 1
+    assert len(street.service.store.orders_from(street.service.clock.now())) == 1
     client.post("/homes/home-01/control", data={"token": token, "wish": "resume"})
-    assert street.service.store.overrides_active(street.service.clock.now()) == ()
+    assert street.service.store.orders_from(street.service.clock.now()) == ()
 
 
 @pytest.mark.parametrize(
@@ -235,14 +235,14 @@ def test_a_forged_form_changes_nothing(
         headers=headers,
     )
     assert answer.status_code == 403
-    assert street.service.store.overrides_active(street.service.clock.now()) == ()
+    assert street.service.store.orders_from(street.service.clock.now()) == ()
 
 
 @pytest.mark.parametrize("home", ["home-02", "home-99"])
 def test_nobody_pauses_another_home(client: TestClient, street: Any, home: str) -> None:
     token = token_of(signed_in(client, street, "resident").get("/homes/home-01").text)
     assert client.post(f"/homes/{home}/control", data={"token": token, "wish": "day"}).status_code == 404
-    assert street.service.store.overrides_active(street.service.clock.now()) == ()
+    assert street.service.store.orders_from(street.service.clock.now()) == ()
 
 
 def test_without_consent_there_is_nothing_to_pause(
