@@ -166,7 +166,7 @@ def money(folder: Path, users: dict[str, list[Session]], days: int) -> None:
     names = [f"home{number:02d}" for number in range(1, 6)]
     first_at = frame.index[0].to_pydatetime()
     chosen = sorted(users.values(), key=len, reverse=True)[: len(names)]
-    # 102 weeks earlier the cars lived beside these homes; their clock is taken over
+    # 102 weeks earlier they lived beside these homes, with their habits on the local clock
     shifted = [[replace(s, plug_in_at=s.plug_in_at - 714 * DAY, plug_out_at=None if s.plug_out_at is None
                         else s.plug_out_at - 714 * DAY) for s in own] for own in chosen]  # fmt: skip
     drawn = [courses(own, first_at, len(frame))[1] for own in shifted]
@@ -207,7 +207,7 @@ def main() -> None:
     parser.add_argument("--money", action="store_true")
     parser.add_argument("--days", type=int, default=45)
     asked = parser.parse_args()
-    users = stays(asked.folder)
+    users = stays(asked.folder, CALIFORNIA.time_zone if asked.money else TRONDHEIM.time_zone)
     if asked.money:
         money(asked.folder, users, asked.days)
     else:

@@ -39,6 +39,7 @@ def exported() -> set[str]:
     metrics = Metrics()
     for family in (metrics.plans, metrics.setpoints, metrics.readings, metrics.device_troubles):
         family.labels("x")
+    metrics.forecast_error_ratio.labels(series="load", model="x", lead_h="24")
     samples: list[Sample] = [sample for family in metrics.registry.collect() for sample in family.samples]
     return {sample.name for sample in samples}
 
