@@ -64,6 +64,8 @@ class ForecastWatch:
         to_score = self._scored_at is None or not timedelta(0) <= at - self._scored_at < SCORE_EVERY
         if to_score and self._begin("score", partial(self._score, at)):
             self._scored_at = at
+            if self._foresight.vehicles.wanted:
+                self._begin("vehicles", partial(self._hear_of_vehicles, at))
         if self._foresight.refit_due(at):
             self._begin("refit", partial(self._refit, at))
 
@@ -93,12 +95,16 @@ class ForecastWatch:
             self.trouble = None
 
     def _fit_and_keep(self, at: datetime) -> None:
-        learn_vehicles(self._foresight, self._store, now=at)
         self._foresight.refit(at)
+        keep_models(self._foresight, self._store)
+
+    async def _hear_of_vehicles(self, at: datetime) -> None:
         try:
-            keep_models(self._foresight, self._store)
+            await asyncio.to_thread(
+                learn_vehicles, self._foresight, self._store, now=at, stop=lambda: self._stopping
+            )
         except StoreError as error:
-            log.warning("models.not_kept cause=%s", error)
+            log.warning("vehicles.not_heard_of cause=%s", error)
 
     async def _score(self, at: datetime) -> None:
         try:

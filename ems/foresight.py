@@ -186,7 +186,7 @@ class Foresight:
     @property
     def fleet(self) -> str:
         """A name for the sites and the grid the models are of: models of another fleet do not fit."""
-        told = [f"{self.step_s}", *(f"{site.id} {len(site.pvs)}" for site in self.sites)]
+        told = [f"{self.step_s}", *(f"{site.id} {site_context(site)}" for site in self.sites)]
         return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
 
     def dump(self) -> Mapping[str, bytes]:

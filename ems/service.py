@@ -36,7 +36,6 @@ from ems.wiring import (
     keep_models,
     learn_from_recording,
     learn_from_store,
-    learn_vehicles,
     make_foresight,
     make_meters,
     make_weather,
@@ -405,7 +404,6 @@ def make_service(settings: Settings) -> Service:
         learn_from_recording(foresight, settings.history_file, now=now)
     store = Store.open(settings.store_url)
     learn_from_store(foresight, store, now=now)
-    learn_vehicles(foresight, store, now=now)
     if not restore_models(foresight, store, now=now):
         foresight.refit(interval_start(now, step_s))
         keep_models(foresight, store)

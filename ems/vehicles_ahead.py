@@ -15,6 +15,7 @@ LEVELS = (0.1, 0.5, 0.9)
 LEAST_DAYS = 14
 """Days that must be known before anything is said."""
 LEAST_STAYS = 5
+KEPT_DAYS = 180
 LOST_AFTER = timedelta(hours=2)
 """A gap in what the charger says that is longer than this ends a stay whose end nobody saw."""
 LEAST_STAY = timedelta(minutes=5)
@@ -35,8 +36,28 @@ class VehiclesAhead:
         self._step = timedelta(seconds=step_s)
         self._horizon = horizon
         self._known: dict[tuple[str, str], tuple[tuple[Session, ...], datetime]] = {}
+        self._heard: dict[tuple[str, str], FloatArray] = {}
         self.wanted = tuple((site, vehicle) for site in sites for vehicle in site.vehicles)
         """Every vehicle with its site."""
+
+    def known_until(self, site_id: str, vehicle: str) -> datetime | None:
+        """Return the instant up to which a charger's words are known; None before the first."""
+        heard = self._heard.get((site_id, vehicle))
+        return None if heard is None else datetime.fromtimestamp(float(heard[0, -1]) + 1e-3, UTC)
+
+    def hear(
+        self, site_id: str, vehicle: str, at_s: FloatArray, plugged_in: FloatArray, drawn_kw: FloatArray
+    ) -> None:
+        """Take what a charger said after what is known already, see `stays_of`."""
+        heard = np.stack([at_s, plugged_in, drawn_kw])
+        before = self._heard.get((site_id, vehicle))
+        if before is not None:
+            heard = np.concatenate([before, heard], axis=1)
+        heard = heard[:, heard[0] > heard[0, -1] - KEPT_DAYS * 86_400]
+        self._heard[site_id, vehicle] = heard
+        self.learn(
+            site_id, vehicle, stays_of(*heard), known_from=datetime.fromtimestamp(float(heard[0, 0]), UTC)
+        )
 
     def learn(self, site_id: str, vehicle: str, stays: Sequence[Session], *, known_from: datetime) -> None:
         """Remember the stays of a vehicle, and from when on all of them are known."""

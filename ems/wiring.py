@@ -1,8 +1,8 @@
 """The composition root: sites and settings to a running service's parts."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -12,7 +12,7 @@ from drivers import Device, DriverError, LinkPool, known_drivers, open_device
 from ems.clock import interval_start
 from ems.codec import FloatArray
 from ems.config import load_price_series, load_sites
-from ems.errors import ConfigError, DataError, EmsError, Mistake
+from ems.errors import ConfigError, DataError, EmsError, Mistake, StoreError
 from ems.foresight import Foresight, MakeForecaster
 from ems.history import DAYS
 from ems.metering import CounterMarks, SiteMeter
@@ -22,7 +22,6 @@ from ems.settings import Settings
 from ems.site import Role, Site
 from ems.store import Store, StoredModel
 from ems.tariffs import PriceSeries
-from ems.vehicles_ahead import stays_of
 from ems.weather import WeatherWatch
 from forecasting import FileWeather, HttpWeather, LoadForecaster, SolarForecaster
 
@@ -199,27 +198,35 @@ def keep_models(foresight: Foresight, store: Store) -> None:
         if len(body) > LARGEST_MODEL_BYTES:
             log.warning("models.not_kept kind=%s bytes=%d limit=%d", kind, len(body), LARGEST_MODEL_BYTES)
             continue
-        store.save_model(foresight.fleet, StoredModel(kind=kind, fitted_at=foresight.fitted_at, body=body))
+        try:
+            store.save_model(
+                foresight.fleet, StoredModel(kind=kind, fitted_at=foresight.fitted_at, body=body)
+            )
+        except StoreError as error:
+            log.warning("models.not_kept kind=%s cause=%s", kind, error)
 
 
-def learn_vehicles(foresight: Foresight, store: Store, *, now: datetime) -> None:
-    """Give the vehicle forecasters the stays the store remembers."""
-    since = now - timedelta(days=VEHICLE_DAYS)
+def learn_vehicles(
+    foresight: Foresight, store: Store, *, now: datetime, stop: Callable[[], bool] = lambda: False
+) -> None:
+    """Give the vehicle forecasters what chargers said since they were asked last; half a year the first time.
+
+    Takes a second or two for a charger never asked; `stop` ends it between two.
+    """
     for site, vehicle in foresight.vehicles.wanted:
+        if stop():
+            return
+        known_until = foresight.vehicles.known_until(site.id, vehicle.name)
+        since = max(now - timedelta(days=VEHICLE_DAYS), known_until or now - timedelta(days=VEHICLE_DAYS))
         at_s, plugged_in = _samples(store, site.id, f"{vehicle.device}.plugged_in", since, now)
-        power_s, drawn_kw = _samples(
-            store, site.id, f"{vehicle.device}.vehicle_net_consumption_kw", since, now
-        )
         if not len(at_s):
             continue
-        by_instant = dict(zip(power_s.tolist(), drawn_kw.tolist(), strict=True))
-        drawn_kw = np.array([by_instant.get(instant, np.nan) for instant in at_s.tolist()])
-        foresight.vehicles.learn(
-            site.id,
-            vehicle.name,
-            stays_of(at_s, plugged_in, drawn_kw),
-            known_from=datetime.fromtimestamp(float(at_s[0]), UTC),
+        power_s, power_kw = _samples(
+            store, site.id, f"{vehicle.device}.vehicle_net_consumption_kw", since, now
         )
+        at_instant = dict(zip(power_s.tolist(), power_kw.tolist(), strict=True))
+        drawn_kw = np.array([at_instant.get(instant, np.nan) for instant in at_s.tolist()])
+        foresight.vehicles.hear(site.id, vehicle.name, at_s, plugged_in, drawn_kw)
 
 
 def _samples(

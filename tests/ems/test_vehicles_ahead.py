@@ -53,6 +53,20 @@ def test_a_stay_that_goes_on_has_no_end_and_a_silent_charger_ends_one() -> None:
     assert stays_of(at_s[:0], there[:0], drawn[:0]) == []
 
 
+def test_what_a_charger_says_later_goes_on_where_it_ended() -> None:
+    whole = said((1.0, 3.0, 1.5), (5.0, 6.0, 0.5), (9.0, 12.0, 1.0), until_h=14.0)
+    vehicles = VehiclesAhead([home_with_car()], step_s=STEP_S, horizon=96)
+    assert vehicles.known_until("home-01", "car") is None
+    for part in (slice(0, 130), slice(130, 600), slice(600, None)):
+        vehicles.hear("home-01", "car", *(column[part] for column in whole))
+    until = vehicles.known_until("home-01", "car")
+    assert until is not None
+    assert until > MIDNIGHT + timedelta(hours=14, minutes=-1)
+    stays, known_from = vehicles._known["home-01", "car"]
+    assert list(stays) == stays_of(*whole)
+    assert known_from == MIDNIGHT
+
+
 def commuter(days: int) -> list[Session]:
     """There from 18:00 to 07:00 and 8 kWh each night."""
     return [
