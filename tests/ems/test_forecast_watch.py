@@ -13,10 +13,12 @@ from ems.errors import StoreError
 from ems.forecast_watch import ForecastWatch
 from ems.foresight import Foresight
 from ems.metrics import Metrics
+from ems.readings import SiteReading
+from ems.state import VehicleState
 from ems.store import ForecastScore, ScoredDay, Store
 from ems.wiring import restore_models
 from forecasting import LoadForecaster, SolarForecaster
-from tests.ems.made import home
+from tests.ems.made import home, home_with_car, sample, state
 from tests.ems.store.conftest import account
 
 AT = datetime(2026, 3, 20, tzinfo=UTC)
@@ -172,6 +174,38 @@ async def test_a_damaged_version_makes_way_for_the_one_before(store: Store) -> N
     assert restore_models(again, store, now=AT + 5 * DAY)
     assert again.fitted_at == AT + 3 * DAY
     await watch.stop()
+
+
+async def test_what_chargers_said_becomes_an_expectation_of_the_next_stay(store: Store) -> None:
+    car = home_with_car(id="a", time_zone="UTC")
+    foresight = Foresight(
+        [car],
+        step_s=STEP_S,
+        horizon=24,
+        make_load=LoadForecaster,
+        make_pv=SolarForecaster,
+        price_files=lambda _: {},
+    )
+    for hour in range(20 * 24):
+        at = AT - 20 * DAY + timedelta(hours=hour)
+        there = at.hour >= 18 or at.hour < 7
+        kw = 4.0 if at.hour in (18, 19) else 0.0
+        samples = {
+            "charger.plugged_in": sample(float(there)),
+            "charger.vehicle_net_consumption_kw": sample(kw),
+        }
+        store.save_readings([SiteReading(site_id="a", samples=samples, troubles={})], at)
+    watch = ForecastWatch([car], foresight, store=store, metrics=Metrics(), step_s=STEP_S)
+    watch.after_cycle(AT)
+    await asyncio.gather(*watch._tasks.values())
+    await watch.stop()
+    away = state(site_id="a", vehicles={"car": VehicleState(
+        plugged_in=False, arrived_at=None, session_kwh=None, wished_kwh=8.0, ready_at=None)})  # fmt: skip
+    noon = AT - timedelta(hours=12)
+    expected = foresight.foresee((), at=noon, states=[away]).sites[0].vehicles["car"]
+    assert expected.arrival_h[1] == pytest.approx(6.0, abs=0.5)
+    assert expected.energy_kwh[1] == pytest.approx(8.0, abs=0.5)
+    assert int(expected.charging_kw.argmax()) == 6
 
 
 async def test_a_store_that_refuses_costs_scores_and_nothing_else(
