@@ -49,6 +49,7 @@ class ForecastWatch:
         self._scorer = Scorer(sites, store, step_s=step_s)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._scored_at: datetime | None = None
+        self._assessed = False
         self._told: frozenset[Edge] = frozenset()
         self._stopping = False
         self.trouble: str | None = None
@@ -115,7 +116,10 @@ class ForecastWatch:
             log.exception("forecasts.not_scored")
 
     def _score_and_tell(self, at: datetime) -> None:
-        self._scorer.score_ended(at, stop=lambda: self._stopping)
+        scored = self._scorer.score_ended(at, stop=lambda: self._stopping)
+        if not scored and self._assessed:
+            return
+        self._assessed = True
         drift = drift_of(self._store.forecast_losses(at - timedelta(days=DRIFT_WINDOW_DAYS + 2), DAY_AHEAD_H))
         self._foresight.drifting = drift.standing
         new = [edge for edge in drift.edges if edge not in self._told]

@@ -154,7 +154,10 @@ class Foresight:
     def refit_due(self, at: datetime) -> bool:
         """Tell whether the models are older than a day, or do not know yet of changed ways or of the weather."""
         return (
-            self.fitted_at is None or at - self.fitted_at >= REFIT_EVERY or self.drifting != self._fitted_for
+            self.fitted_at is None
+            or at - self.fitted_at >= REFIT_EVERY
+            or self.drifting != self._fitted_for
+            or (not self._knew_weather and self._weather(LOAD, at) is not None)
         )
 
     def refit(self, at: datetime) -> None:
@@ -165,9 +168,13 @@ class Foresight:
         for kind, rows in self._rows.items():
             if rows:
                 made[kind] = self._fitted(kind, past[kind], at, drifting)
-        self._prices_ahead.refit(self._markets(), at)
+        self.refit_prices()
         self._models, self.fitted_at, self._fitted_for = made, at, drifting
         self._knew_weather = self._weather(LOAD, at) is not None
+
+    def refit_prices(self) -> None:
+        """Learn anew from the prices markets have published; these models are small and are not kept."""
+        self._prices_ahead.refit(self._markets())
 
     def _fitted(
         self, kind: str, past: History, at: datetime, drifting: frozenset[tuple[str, str]]

@@ -42,9 +42,10 @@ class PricesAhead:
 
     def __init__(self) -> None:
         self._models: dict[str, PriceForecaster] = {}
+        self._told: dict[tuple[str, int, int], PricesBeyond | None] = {}
 
-    def refit(self, markets: Sequence[tuple[Site, PriceSeries]], at: datetime) -> None:
-        """Learn from what every market published up to `at` and beyond; sites of one market are one."""
+    def refit(self, markets: Sequence[tuple[Site, PriceSeries]]) -> None:
+        """Learn from all that every market has published; sites of one market are one."""
         models: dict[str, PriceForecaster] = {}
         for site, series in markets:
             key = _market(series, site.time_zone)
@@ -56,11 +57,20 @@ class PricesAhead:
                 models[key] = PriceForecaster(context).fit(history)
             except (ForecastingError, ValueError) as error:
                 log.warning("prices.no_model site=%s cause=%s", site.id, error)
-        self._models = models
+        self._models, self._told = models, {}
 
     def beyond(self, series: PriceSeries, zone: str, starts_s: IntArray) -> PricesBeyond | None:
         """Return expected prices of the intervals that begin after the last published one; None without a model."""
-        model, history = self._models.get(_market(series, zone)), _history(series)
+        market = _market(series, zone)
+        asked = (market, int(series.starts_s[-1]), int(starts_s[0]))
+        if asked not in self._told:
+            # what was told for earlier intervals or of fewer prices is not asked for again
+            self._told = {key: told for key, told in self._told.items() if key[2] == asked[2]}
+            self._told[asked] = self._beyond(market, series, starts_s)
+        return self._told[asked]
+
+    def _beyond(self, market: str, series: PriceSeries, starts_s: IntArray) -> PricesBeyond | None:
+        model, history = self._models.get(market), _history(series)
         if model is None or history is None:
             return None
         ahead_s = starts_s - int(history.end_at.timestamp())

@@ -404,7 +404,9 @@ def make_service(settings: Settings) -> Service:
         learn_from_recording(foresight, settings.history_file, now=now)
     store = Store.open(settings.store_url)
     learn_from_store(foresight, store, now=now)
-    if not restore_models(foresight, store, now=now):
+    if restore_models(foresight, store, now=now):
+        foresight.refit_prices()
+    else:
         foresight.refit(interval_start(now, step_s))
         keep_models(foresight, store)
     links = LinkPool(clock=settings.clock.now, read_only=settings.read_only)

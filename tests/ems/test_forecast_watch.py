@@ -123,6 +123,7 @@ async def test_changed_ways_raise_an_alarm_once_and_a_fit_that_knows_of_it(
         await asyncio.gather(*watch._tasks.values())
     assert foresight.foresee((), at=AT).sites[0].load.quality == "fallback"
     store.save_scores([scored(AT + day * DAY, 0.1) for day in range(12)])
+    watch, metrics = make_watch(foresight, store)  # a restart finds the alarm in the scores
     for hours in (1, 2, 3):
         watch.after_cycle(AT + 12 * DAY + timedelta(hours=hours))
         await asyncio.gather(*watch._tasks.values())
@@ -136,6 +137,7 @@ async def test_the_day_an_alarm_is_raised_leaves_an_edge(store: Store) -> None:
     watch, _ = make_watch(make_foresight(), store)
     for last in range(38, 46):
         store.save_scores(days[:last])
+        watch._assessed = False
         watch._score_and_tell(AT - (45 - last) * DAY)
     edges = store.edges("a", AT - 60 * DAY)
     assert [(edge.subject, edge.became) for edge in edges] == [("forecast.load", "drifting")]

@@ -1,11 +1,13 @@
 """The seam to the forecasters: who is asked what, and that nothing later than now goes in."""
 
+import json
 import logging
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,12 @@ import pytest
 from ems.foresight import REFIT_EVERY, Foresight, site_context
 from ems.site import Role, Site
 from ems.tariffs import PriceSeries, SeriesRate, Tariff
-from forecasting import Forecast, History, LoadForecaster, Quality, SiteContext, SolarForecaster
+from ems.weather import WeatherWatch
+from forecasting import FileWeather, Forecast, History, LoadForecaster, Quality, SiteContext, SolarForecaster
 from tests.ems.made import AT, METER, ROOF, STEP, STEP_S, STORE, device, home, measured
 
 HORIZON = 4
+AT_S = int(AT.timestamp())
 NO_ROOF = home(id="no-roof", assets=(STORE,))
 
 
@@ -323,3 +327,41 @@ def test_a_market_known_for_days_only_repeats_its_latest_day() -> None:
     (found,) = market_bench(series, horizon=4).foresee((), at=AT).sites
     assert (found.prices_assumed, found.prices_source) == (4, "tariff")
     np.testing.assert_array_equal(found.buy_per_kwh, series.per_kwh[-24])
+
+
+async def test_weather_that_arrives_is_learned_from_at_once_and_its_age_is_told(tmp_path: Path) -> None:
+    at = AT.replace(hour=0)
+    first = at - timedelta(days=40)
+    times = [(first + timedelta(hours=hour)).strftime("%Y-%m-%dT%H:%M") for hour in range(45 * 24)]
+    hourly = {"time": times, "temperature_2m": [8.0 + hour % 24 for hour in range(len(times))],
+              "shortwave_radiation": [400.0] * len(times)}  # fmt: skip
+    file = tmp_path / "weather.json"
+    file.write_text(json.dumps({"hourly": hourly}), encoding="utf-8")
+    foresight = grown()
+    foresight.weather = WeatherWatch([home()], FileWeather(file))
+    foresight.refit(at)
+    assert foresight.foresee((), at=at).sites[0].weather_age_s is None
+    assert not foresight.refit_due(at)
+    await foresight.weather.refresh(at)
+    assert foresight.refit_due(at)
+    foresight.refit(at)
+    assert not foresight.refit_due(at)
+    found = foresight.foresee((), at=at + timedelta(hours=1)).sites[0]
+    assert found.weather_age_s == 3600.0
+    assert np.isfinite(found.load.mean_kw).all()
+    assert np.isfinite(found.pv["roof"].mean_kw).all()
+    again = grown()
+    again.weather = foresight.weather
+    assert again.restore(foresight.dump(), fitted_at=at)
+    assert not again.refit_due(at)  # these models know the weather
+    late = foresight.foresee((), at=at + timedelta(hours=30)).sites[0]
+    assert late.weather_age_s is None  # too old to be used; forecasts go on without
+    assert np.isfinite(late.load.mean_kw).all()
+
+
+def test_a_restart_without_a_fit_still_knows_the_market() -> None:
+    foresight = market_bench(market(30, until=AT))
+    foresight.refit_prices()
+    told = [foresight._prices_of(foresight.sites[0], AT_S + STEP_S * np.arange(96)) for _ in range(2)]
+    assert told[0][3] == "price-ridge"
+    np.testing.assert_array_equal(told[0][0], told[1][0])
