@@ -26,6 +26,7 @@ _MOONSHINE_FRAC = 0.05
 _SILENT_FRAC = 0.003
 _KNOWN_LIGHT_FRAC = 0.5
 _LIT_SHARE = 0.4
+_DAYLIGHT_OVER_FRAC = 0.9
 
 
 def screened(history: History, *, for_spikes: bool = True) -> History:
@@ -91,7 +92,7 @@ def without_sunless(history: History, lit: BoolArray, zone: str) -> History:
 def silent_days(history: History, lit: BoolArray, zone: str, top_kw: FloatArray) -> FloatArray:
     """For how many days up to the end of the history a plant gave nothing under the sun, shape (S,).
 
-    The day at hand does not count, many a roof wakes late; but it ends the count when it gave something.
+    The day at hand does not count before sunset, many a roof wakes late; but it ends the count when it gave something.
 
     Parameters
     ----------
@@ -105,7 +106,9 @@ def silent_days(history: History, lit: BoolArray, zone: str, top_kw: FloatArray)
     day = grid.day - grid.day[0]
     shown = _per_day(lit & (values > _SILENT_FRAC * top_kw[:, None]), day) > 0
     seen = _per_day(lit & np.isfinite(values), day) * history.step_h >= 1.0
-    seen &= np.bincount(day) == grid.steps_per_day
+    # the day at hand is over when about as much of it was lit as of the day before
+    light = _per_day(lit, day)
+    seen[:, -1] &= light[:, -1] >= _DAYLIGHT_OVER_FRAC * light[:, max(light.shape[1] - 2, 0)]
     count = np.zeros(values.shape[0])
     going = np.ones(values.shape[0], dtype=np.bool_)
     for index in range(shown.shape[1] - 1, -1, -1):
