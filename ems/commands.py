@@ -23,6 +23,8 @@ LONGEST_PAUSE = timedelta(days=366)
 """Nothing is switched off for ever by one tap; after a year somebody is asked again."""
 LONGEST_TARGET = timedelta(days=7)
 """An asset taken over by a person returns to the plan within a week."""
+CHARGE_NOW_FOR = timedelta(hours=12)
+"""A vehicle somebody wanted full at once is the plan's again after a night."""
 LONGEST_LIMIT = timedelta(days=31)
 """A limit nobody renews ends within a month."""
 EVENT_AHEAD = timedelta(days=31)
@@ -107,6 +109,13 @@ class Commands:
             who, site_id, OrderKind.TARGET,
             asset=asset, value_kw=value_kw, lasts=lasts, longest=LONGEST_TARGET, note=note,
         )  # fmt: skip
+
+    def charge_now(self, who: Principal, site_id: str, vehicle: str) -> Order:
+        """Let a vehicle charge with all its charger gives, whatever the plan says; ends by itself."""
+        asset = self._site(who, site_id).asset(vehicle)
+        if not isinstance(asset, VehicleAsset):
+            raise UnknownAsset(f"{site_id} has no vehicle {vehicle!r}")
+        return self.set_target(who, site_id, vehicle, value_kw=asset.charge_limit_kw, lasts=CHARGE_NOW_FOR)
 
     def end_target(self, who: Principal, site_id: str, asset: str) -> bool:
         """Give an asset back to the plan; False when nobody had taken it over."""
