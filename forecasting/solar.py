@@ -228,13 +228,13 @@ class SolarForecaster:
 def _perhaps_nothing(values: FloatArray, silent: FloatArray) -> FloatArray:
     """Quantile paths of plants that gave nothing for some days: so it goes on, or the plant comes back.
 
-    After k silent days the next one is silent with probability k / (k + 1), the rule of succession.
+    After k silent days the next one is silent with probability k / (k + 2): a single one is as a rule snow or a fuse.
     """
     if not (silent > 0).any():
         return values
     values = values.copy()
     for site in np.flatnonzero(silent > 0):
-        stays = silent[site] / (silent[site] + 1.0)
+        stays = silent[site] / (silent[site] + 2.0)
         inner = (GRID - stays) / (1.0 - stays)
         back = at_levels(values[site], GRID, np.clip(inner, 0.0, 1.0).tolist())
         values[site] = np.where(inner > 0.0, back, 0.0)

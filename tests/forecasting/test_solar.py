@@ -177,7 +177,7 @@ def test_a_meter_that_stands_still_day_and_night_teaches_nothing() -> None:
     assert (made.quantiles_kw[:, night(SEOUL, history, 48)] == 0.0).all()
 
 
-@pytest.mark.parametrize(("silent", "chance"), [(1, 0.5), (4, 0.8), (30, 30 / 31)])
+@pytest.mark.parametrize(("silent", "chance"), [(1, 1 / 3), (4, 2 / 3), (30, 30 / 32)])
 def test_a_silent_plant_probably_stays_silent_and_says_so(silent: int, chance: float) -> None:
     history, _ = plant_power(days=60)
     dead = laid_over(history, 60 - silent, 60, 0.0)
