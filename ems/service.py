@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -33,15 +33,19 @@ from ems.settings import Settings, read_settings
 from ems.site import Site
 from ems.store import Retention, Store
 from ems.wiring import (
+    device_figures,
     keep_models,
     learn_from_recording,
     learn_from_store,
+    link_figures,
     make_foresight,
     make_meters,
     make_weather,
     open_devices,
     read_sites,
+    restore_memories,
     restore_models,
+    share_devices,
 )
 
 log = logging.getLogger("ems.service")
@@ -87,6 +91,7 @@ class Service:
         self.store = store
         self.clock = settings.clock
         self.metrics = Metrics()
+        self.metrics.watch(partial(device_figures, devices), partial(link_figures, links))
         self.live = Live()
         self.outbox = Outbox(self.metrics)
         self.latest = store.latest_record()
@@ -102,6 +107,8 @@ class Service:
         self._loop_task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._pruning: asyncio.Future[None] | None = None
+        self._shares = contextlib.AsyncExitStack()
+        self._share_troubles: list[str] = []
         before = self.latest
         self._ports = Ports(
             devices=devices,
@@ -135,6 +142,7 @@ class Service:
         """Begin: follow the plans left by the process before, catch up, then keep the schedule."""
         if self.latest is not None:
             self._fast_loop.follow(self.latest)
+        self._shares, self._share_troubles = await share_devices(self.sites, self._links)
         await self._settle_unanswered()
         self._scheduler.add_listener(self._note_overlap, EVENT_JOB_MAX_INSTANCES)
         self._scheduler.add_job(self._cycle, trigger=self._trigger, id="cycle")
@@ -159,10 +167,12 @@ class Service:
             await self._release()
         await self._settle_unanswered()
         await self._forecasts.stop()
+        self._keep_memories(self._ports.devices)
         if self._pruning is not None:
             await self._pruning
         if not await self.outbox.flush():
             log.error("store.lost_at_stop waiting=%d cause=%s", self.outbox.waiting, self.outbox.trouble)
+        await self._shares.aclose()
         await self._links.close()
         self.store.close()
         log.info("service.stopped")
@@ -180,6 +190,7 @@ class Service:
             found.append(f"the fast loop left a site to its devices: {self._fast_loop.trouble}")
         if self._forecasts.trouble:
             found.append(f"forecast models could not be fitted anew: {self._forecasts.trouble}")
+        found.extend(self._share_troubles)
         if self.outbox.dropped:
             found.append(f"{self.outbox.dropped} writes to the store were given up")
         if self.outbox.trouble:
@@ -237,6 +248,7 @@ class Service:
         self.latest = record
         self._tell(record)
         self.outbox.post(partial(self._save, record))
+        self._keep_memories(self._ports.devices)
         self._prune(at)
         self._forecasts.after_cycle(at)
 
@@ -297,10 +309,23 @@ class Service:
             self.outbox.post(partial(self.store.save_edges, done.edges))
         if done.setpoints:
             self.outbox.post(partial(self.store.save_setpoints, done.setpoints, done.deliveries))
+            assets = {site.id: site for site in self.sites}
+            written = {(one.site_id, one.asset) for one in done.deliveries if one.written}
+            self._keep_memories(
+                (site_id, asset.device)
+                for site_id, name in written
+                if (asset := assets[site_id].asset(name)) is not None
+            )
         if self._kept_at is None or at - self._kept_at >= KEEP_READINGS_EVERY:
             self._kept_at = at
             self._count(done.snapshot)
             self.outbox.post(partial(self.store.save_readings, done.snapshot.sites, at))
+
+    def _keep_memories(self, keys: Iterable[tuple[str, str]]) -> None:
+        """Keep what devices must not forget: after every cycle, and at once where a register was written."""
+        kept = {key: self._ports.devices[key].export_memory() for key in keys}
+        if kept:
+            self.outbox.post(partial(self.store.save_device_memories, kept, self.clock.now()))
 
     async def _journal(self, setpoints: Sequence[Setpoint]) -> None:
         await self.outbox.put(partial(self.store.save_setpoints, tuple(setpoints), ()))
@@ -410,9 +435,9 @@ def make_service(settings: Settings) -> Service:
         foresight.refit(interval_start(now, step_s))
         keep_models(foresight, store)
     links = LinkPool(clock=settings.clock.now, read_only=settings.read_only)
-    return Service(
-        settings, sites, store=store, links=links, devices=open_devices(sites, links), foresight=foresight
-    )
+    devices = open_devices(sites, links)
+    restore_memories(devices, store.device_memories())
+    return Service(settings, sites, store=store, links=links, devices=devices, foresight=foresight)
 
 
 def from_environment() -> Service:
