@@ -182,6 +182,8 @@ def to_problem(
             load_kw = load_kw + _charging_at_will(
                 vehicle, state, hours, kw=_asked_charge_kw(vehicle, counts[0])
             )
+            if vehicle.name in expected.vehicles:
+                load_kw = load_kw + expected.vehicles[vehicle.name].charging_kw
     if state.islanded:
         load_kw[0] += sum(load.rated_kw for load in site.sheddables if load.name in state.cut)
         sheddable_kw = _sheddable_kw(site, state, load_kw)

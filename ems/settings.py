@@ -30,6 +30,7 @@ SETTINGS = (
     Setting(name="EMS_FAST_LOOP_S", default="1", meaning="Wall seconds between passes of the fast loop; 0: off."),
     Setting(name="EMS_READ_ONLY", default="no", meaning="`yes`: read and plan, never write to a device."),
     Setting(name="EMS_RETENTION_DAYS", default="14", meaning="Days raw readings are kept; means and accounts stay years."),
+    Setting(name="EMS_WEATHER", default="", meaning="Weather forecasts: URL or file of Open-Meteo JSON; none: go without."),
     Setting(name="EMS_SESSION_SECRET", default="", meaning="Signs page sessions; made anew at each start if empty."),
     Setting(name="EMS_DEMO", default="no", meaning="`yes`: loopback demo, pages open without a key."),
     Setting(name="EMS_REPLAY_CLOCK", default="", meaning="SITE_START,WALL_START,SPEED of a replay; set by the demo."),
@@ -56,6 +57,8 @@ class Settings:
     """Never write to a device."""
     retention_days: int = 14
     """Days raw readings are kept."""
+    weather: str = ""
+    """Where weather forecasts come from: a URL, a URL with `{latitude}` and `{longitude}`, or a file; empty: nowhere."""
     session_secret: str = ""
     """Signs page sessions."""
     demo: bool = False
@@ -103,6 +106,16 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
                 "EMS_SESSION_SECRET", "(hidden)", "shorter than 32 characters", "use a longer random text"
             )
         )
+    weather = values["EMS_WEATHER"]
+    if weather and not weather.startswith(("http://", "https://")) and not Path(weather).is_file():
+        mistakes.append(
+            _mistake(
+                "EMS_WEATHER",
+                weather,
+                "neither http(s)://... nor a file that is there",
+                "correct it, or leave it unset",
+            )
+        )
     clock = _clock(values["EMS_REPLAY_CLOCK"], mistakes)
     flags = {name: _flag(name, values[name], mistakes) for name in ("EMS_READ_ONLY", "EMS_DEMO")}
     if mistakes:
@@ -116,6 +129,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         fast_loop_s=fast_loop_s,
         read_only=flags["EMS_READ_ONLY"],
         retention_days=int(retention_days),
+        weather=weather,
         session_secret=secret,
         demo=flags["EMS_DEMO"],
         clock=clock,

@@ -56,7 +56,7 @@ def test_every_text_has_a_finished_translation_and_no_translation_is_left_over()
 
 
 def test_the_codes_of_the_plan_are_known_here() -> None:
-    assert len(CODES) == 12
+    assert len(CODES) == 13
     assert set(CODES) - set(LOAD) == set(BATTERY) == set(VEHICLE)
 
 
