@@ -293,8 +293,8 @@ class _Solve:
         answer = self._counted(solver, whole=False)
         if answer.outcome is Outcome.OPTIMAL:
             answer.x = np.minimum(np.maximum(answer.x, vectors.lower), vectors.upper)
-            if start is None:
-                _starts[template.shape] = solver.basis()
+            if start is None and (basis := solver.basis()) is not None:
+                _starts[template.shape] = basis
         return answer
 
     def _counted(
@@ -416,7 +416,8 @@ class _Solve:
             gap=_COMMIT_FRAC * max(self._money_gap(), USUAL_GAP),
         )
         self.solver.load(template, vectors)
-        self.solver.start(basis)
+        if basis is not None:
+            self.solver.start(basis)
         bound = max(relaxed.objective, answer.bound)
         if answer.objective - bound > self._money_gap() or not answer.x.size:
             return {}, bound  # too little is known: better to decide them on the way

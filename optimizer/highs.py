@@ -36,6 +36,7 @@ _STATUS = {
 _ERROR = int(highspy.HighsStatus.kError)
 _COLUMN_WISE = 1
 _MINIMISE = 1
+_VALID_BASIS = int(highspy.BasisValidity.kBasisValidityValid)
 _FEASIBLE_POINT = int(highspy.SolutionStatus.kSolutionStatusFeasible)
 
 
@@ -164,8 +165,10 @@ class Solver:
         if self._c.Highs_setBasis(self._highs, _address(columns), _address(rows)) == _ERROR:
             raise AssertionError("HiGHS refuses the basis")
 
-    def basis(self) -> Basis:
-        """The basis of the last run."""
+    def basis(self) -> Basis | None:
+        """The basis of the last run; None if it left none."""
+        if self._info("basis_validity", ctypes.c_int32) != _VALID_BASIS:
+            return None
         columns, rows = np.empty(self._lower.size, dtype=np.int32), np.empty(self._rows, dtype=np.int32)
         self._c.Highs_getBasis(self._highs, _address(columns), _address(rows))
         return columns, rows

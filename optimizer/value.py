@@ -560,8 +560,8 @@ class _Asker:
         if basis is not None:
             self._solver.start(basis)
 
-    def basis(self) -> Basis:
-        """Where the solver ended."""
+    def basis(self) -> Basis | None:
+        """Where the solver ended; None if nowhere."""
         return self._solver.basis()
 
     def __call__(self, stored_kwh: float) -> tuple[float, float] | None:
