@@ -608,6 +608,8 @@ _WORDS: Mapping[Why, tuple[Action, str]] = {
     Why.KEPT_FOR_LATER: (Action.HOLD, "keep_for_later"),
     Why.CURTAILED: (Action.CURTAIL, "export_limit"),
     Why.RUNS_NOW: (Action.CHARGE, "store_for_later"),
+    Why.GENERATED: (Action.DISCHARGE, "serve_load"),
+    Why.CUT: (Action.CURTAIL, "outage"),
 }
 
 

@@ -7,11 +7,13 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from drivers import LinkPool
+from ems.channels import Channels, Ledger, opener
 from ems.clock import interval_start
 from ems.cycle import CycleRecord, Ports, run_cycle
 from ems.errors import StoreError
@@ -74,6 +76,9 @@ class Service:
         The field connections, closed when the service stops, and the devices on them by (site id, device name).
     foresight
         The forecasters.
+    folders, environment
+        Where the secrets of building controllers lie: the folder of each site's file, and variables. Needed only
+        where a site names a controller that has one.
     """
 
     def __init__(
@@ -85,6 +90,8 @@ class Service:
         links: LinkPool,
         devices: Mapping[tuple[str, str], Device],
         foresight: Foresight,
+        folders: Mapping[str, Path] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.settings = settings
         self.sites = tuple(sites)
@@ -94,6 +101,24 @@ class Service:
         self.metrics.watch(partial(device_figures, devices), partial(link_figures, links))
         self.live = Live()
         self.outbox = Outbox(self.metrics)
+        self.ledger = Ledger(self.sites, store=store, clock=self.clock, metrics=self.metrics)
+        """What building controllers said."""
+        self._channels = Channels(
+            self.sites,
+            link=opener(
+                folders=folders or {},
+                environment=environment or {},
+                clock=self.clock,
+                live=self.live,
+                store=store,
+            ),
+            ledger=self.ledger,
+            store=store,
+            outbox=self.outbox,
+            clock=self.clock,
+            metrics=self.metrics,
+            read_only=settings.read_only,
+        )
         self.latest = store.latest_record()
         """Record of the latest cycle, of this process or of the one before."""
         self.cycle_trouble: str | None = None
@@ -144,6 +169,13 @@ class Service:
             self._fast_loop.follow(self.latest)
         self._shares, self._share_troubles = await share_devices(self.sites, self._links)
         await self._settle_unanswered()
+        loop = asyncio.get_running_loop()
+        self.ledger.listen(
+            lambda setpoint, delivery: asyncio.run_coroutine_threadsafe(
+                self._fast_loop.hear(setpoint, delivery), loop
+            )
+        )
+        await self._channels.start()
         self._scheduler.add_listener(self._note_overlap, EVENT_JOB_MAX_INSTANCES)
         self._scheduler.add_job(self._cycle, trigger=self._trigger, id="cycle")
         boundary = self._trigger.boundary()
@@ -165,6 +197,7 @@ class Service:
             if self._scheduler.running:
                 self._scheduler.shutdown(wait=False)
             await self._release()
+        await self._channels.stop()
         await self._settle_unanswered()
         await self._forecasts.stop()
         self._keep_memories(self._ports.devices)
@@ -329,6 +362,7 @@ class Service:
 
     async def _journal(self, setpoints: Sequence[Setpoint]) -> None:
         await self.outbox.put(partial(self.store.save_setpoints, tuple(setpoints), ()))
+        self._channels.offer(setpoints)
 
     async def _ordered(self, at: datetime) -> tuple[Order, ...]:
         """Return what people and the grid ask, now or later; the last known answer while the store refuses."""
@@ -437,7 +471,16 @@ def make_service(settings: Settings) -> Service:
     links = LinkPool(clock=settings.clock.now, read_only=settings.read_only)
     devices = open_devices(sites, links)
     restore_memories(devices, store.device_memories())
-    return Service(settings, sites, store=store, links=links, devices=devices, foresight=foresight)
+    return Service(
+        settings,
+        sites,
+        store=store,
+        links=links,
+        devices=devices,
+        foresight=foresight,
+        folders=folders,
+        environment=os.environ,
+    )
 
 
 def from_environment() -> Service:

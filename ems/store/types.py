@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
 from ems.codec import FloatArray, IntArray
+from ems.messages import Acknowledgement
 from ems.publishing import Delivery
 from ems.readings import Quality
 from ems.setpoints import Setpoint
@@ -223,6 +224,8 @@ class DeliveredSetpoint:
     """What was asked."""
     delivery: Delivery | None
     """What came of it; None when nothing is known."""
+    acknowledgements: tuple[Acknowledgement, ...] = ()
+    """What building controllers said about it, in order of arrival."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -302,7 +305,7 @@ class Retention:
     records_days: float = 3
     """Cycle records, from which a cycle can be replayed; plans stay two days longer than these."""
     setpoints_days: float = 14
-    """Setpoints and their deliveries."""
+    """Setpoints, their deliveries and acknowledgements."""
     cycles_days: float = 400
     """Cycles in figures."""
     edges_days: float = 400
@@ -332,7 +335,7 @@ class Pruned:
     records: int
     """Parts of cycle records removed."""
     setpoints: int
-    """Setpoints and deliveries removed."""
+    """Setpoints, deliveries and acknowledgements removed."""
     cycles: int
     """Cycles removed."""
     edges: int

@@ -40,6 +40,8 @@ def exported() -> set[str]:
     for family in (metrics.plans, metrics.setpoints, metrics.readings, metrics.device_troubles):
         family.labels("x")
     metrics.forecast_error_ratio.labels(series="load", model="x", lead_h="24")
+    metrics.controllers_away.labels("x", "x")
+    metrics.acknowledgements.labels("x", "x")
     samples: list[Sample] = [sample for family in metrics.registry.collect() for sample in family.samples]
     return {sample.name for sample in samples}
 
