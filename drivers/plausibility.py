@@ -49,7 +49,7 @@ class Counter:
         if last is None or last_at is None:
             return self._accept(raw_kwh, at), None
         rise = raw_kwh - last
-        hours = (at - last_at).total_seconds() / 3600.0
+        hours = max(0.0, (at - last_at).total_seconds() / 3600.0)
         most = None if max_kw is None else max_kw * OVERLOAD_FRAC * hours + COUNTER_SLACK_KWH
         if rise >= 0.0 and (most is None or rise <= most):
             return self._accept(raw_kwh, at), None

@@ -76,6 +76,8 @@ class Ports:
     """How long plans and setpoints may be acted on."""
     journal: Journal
     """Keeps setpoints before they are written, so that none is ever unknown."""
+    acting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by whoever decides and writes setpoints: the cycle and the fast loop never write at once."""
 
 
 async def run_cycle(
@@ -119,21 +121,22 @@ async def run_cycle(
         make_plans, sites, states, outlook, before, solve=ports.solve, valid_for=ports.valid_for
     )
     watch.lap("plan")
-    setpoints = tuple(
-        setpoint
-        for site, plan, state in zip(sites, plans, states, strict=True)
-        for setpoint in derive_setpoints(
-            site,
-            course_of_plan(site, plan, at) if state.steerable and site.id not in paused else None,
-            plan=plan,
-            at=at,
-            valid_until=at + ports.valid_for,
-            source=SetpointSource.OVERRIDE if site.id in paused else SetpointSource.PLAN,
+    async with ports.acting:
+        setpoints = tuple(
+            setpoint
+            for site, plan, state in zip(sites, plans, states, strict=True)
+            for setpoint in derive_setpoints(
+                site,
+                course_of_plan(site, plan, at) if state.steerable and site.id not in paused else None,
+                plan=plan,
+                at=at,
+                valid_until=at + ports.valid_for,
+                source=SetpointSource.OVERRIDE if site.id in paused else SetpointSource.PLAN,
+            )
         )
-    )
-    deliveries = await publish(
-        ports.devices, {site.id: site for site in sites}, setpoints, journal=ports.journal
-    )
+        deliveries = await publish(
+            ports.devices, {site.id: site for site in sites}, setpoints, journal=ports.journal
+        )
     watch.lap("setpoint")
     for site, plan in zip(sites, plans, strict=True):
         held_back = site.id not in paused and any(plan.holds_back(pv.name, at) for pv in site.pvs)

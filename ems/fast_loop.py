@@ -4,7 +4,6 @@ Every second it reads the meters and re-solves the compiled dispatch, warm, with
 interval. It writes only what changed or is about to expire, and what it writes is journalled first.
 """
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -81,8 +80,6 @@ class FastLoop:
         self._valid_for = valid_for
         self._courses: dict[str, _Course] = {}
         self._failing: dict[str, str] = {}
-        self.acting = asyncio.Lock()
-        """Held by whoever writes setpoints: the cycle and the loop never write at once."""
         self.trouble: str | None = None
         """Why the latest pass left a site to its devices by mistake of ours; None when it did not."""
         self._followed_at: datetime | None = None
@@ -112,11 +109,24 @@ class FastLoop:
                 asked=asked.get(site.id, {}),
             )
 
+    def resume(self, in_force: Sequence[Setpoint]) -> None:
+        """Take up what a process before this one asked of devices: it is written again when it is due, not at once."""
+        for course in self._courses.values():
+            course.asked.clear()
+        for setpoint in in_force:
+            if (taken := self._courses.get(setpoint.site_id)) is not None:
+                _replace(taken.asked, setpoint)
+
+    def let_go(self) -> None:
+        """Follow nothing any more: another instance does."""
+        self._courses.clear()
+        self._followed_at = None
+
     async def step(self, *, at: datetime, paused: frozenset[str]) -> Pass:
         """Read, decide, write what changed. Device trouble is a value; it ends nobody else's pass."""
         watch = StageWatch()
         snapshot = await take_snapshot(self._ports.devices, tuple(self._sites), at=at)
-        async with self.acting:
+        async with self._ports.acting:
             if self._followed_at is not None and at < self._followed_at:
                 # a cycle came in between: what was read is older than the plan that is in force now
                 return Pass(snapshot=snapshot, setpoints=(), deliveries=())
@@ -188,7 +198,8 @@ class FastLoop:
     def _is_due(self, course: _Course, wanted: Setpoint, at: datetime) -> bool:
         """Tell whether a setpoint must be written now."""
         refused_at = course.refused_at.get(_key(wanted))
-        if refused_at is not None and at - refused_at < RETRY_SHARE * self._valid_for:
+        # here and below, an age below zero is from before the clock was set back: it says nothing
+        if refused_at is not None and timedelta(0) <= at - refused_at < RETRY_SHARE * self._valid_for:
             return False
         return _differs(course.asked.get(_key(wanted)), wanted, at)
 
@@ -279,7 +290,7 @@ def _differs(held: Setpoint | None, wanted: Setpoint, at: datetime) -> bool:
         return wanted.value_kw is not held.value_kw
     if abs(wanted.value_kw - held.value_kw) > DEAD_BAND_KW:
         return True
-    return at - held.valid_from >= (held.valid_until - held.valid_from) / 2
+    return not timedelta(0) <= at - held.valid_from < (held.valid_until - held.valid_from) / 2
 
 
 def _replace(asked: dict[str, Setpoint], setpoint: Setpoint) -> None:

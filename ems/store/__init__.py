@@ -1,5 +1,6 @@
 """Persistence: cycle records, time series, what people asked for. `Store` is the whole face."""
 
+from ems.store.lease import Lease
 from ems.store.store import Store
 from ems.store.types import (
     CycleRow,
@@ -18,6 +19,7 @@ from ems.store.types import (
 __all__ = [
     "CycleRow",
     "DeliveredSetpoint",
+    "Lease",
     "LoadPvHistory",
     "Override",
     "OverrideKind",

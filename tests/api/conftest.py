@@ -324,6 +324,7 @@ class FakeService:
     live: Live = field(default_factory=Live)
     metrics: Metrics = field(default_factory=Metrics)
     troubles: tuple[str, ...] = ()
+    standing_by: str | None = None
     running: bool = False
     loop: asyncio.AbstractEventLoop | None = None
 
