@@ -597,7 +597,12 @@ class Service:
         return timedelta(seconds=5 * max(1.0, self.settings.fast_loop_s) / wall_per_site_s)
 
 
-def make_service(settings: Settings, manager: Manager = Manager()) -> Service:  # noqa: B008 - frozen
+def make_service(
+    settings: Settings,
+    *,
+    solve: Solve = solve_in_process,
+    manager: Manager = Manager(),  # noqa: B008 - frozen and without state
+) -> Service:
     """Build a service from its settings; raises ConfigError, DataError or StoreError with all that is wrong."""
     sites, folders = read_sites(settings)
     step_s = int(settings.interval.total_seconds())
@@ -618,10 +623,11 @@ def make_service(settings: Settings, manager: Manager = Manager()) -> Service:  
         links=links,
         devices=open_devices(sites, links),
         foresight=foresight,
+        solve=solve,
         manager=manager,
     )
 
 
 def from_environment() -> Service:
     """Build the service the environment describes."""
-    return make_service(read_settings(os.environ), Manager.of(os.environ))
+    return make_service(read_settings(os.environ), manager=Manager.of(os.environ))
