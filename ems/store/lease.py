@@ -103,8 +103,10 @@ class FileLease:
     def take(self) -> bool:
         """Take the lead if it is free; else stand in line."""
         with self._turn:
-            if self._held is None:
-                self._held = _locked(self._path)
+            if self._held is not None and not _is_at(self._held, self._path):
+                _close(self._held)
+                self._held = None
+            self._held = self._held or _locked(self._path)
             if self._held is None:
                 self._in_line = self._in_line or _locked(self._line)
                 return False

@@ -110,6 +110,8 @@ def test_a_lock_file_that_was_removed_no_longer_counts(tmp_path: Path) -> None:
     assert two.take()
     assert two.holds()
     assert not one.holds()
+    assert not one.take()
+    assert two.holds()
     one.release()
     two.release()
 
