@@ -1,13 +1,14 @@
 """Two instances on one store: one acts, the other stands by and takes over; devices never hear both."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.databases import empty_postgres
-from tests.scenarios.stage import CHARGING, SITE_START, Instance, Stage, staged
+from tests.scenarios.stage import CHARGING, SITE_START, Stage, staged
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 TAKEN_OVER_WITHIN_S = 20.0
@@ -93,20 +94,25 @@ def assert_nothing_twice(stage: Stage) -> None:
     assert all(one.delivery is not None for one in stage.setpoints("charging"))
 
 
-async def test_a_leader_that_lost_its_session_stops_at_once_and_stands_by(tmp_path: Path) -> None:
-    """The lock file is taken away under it: the same as a server that ended the session."""
+async def test_a_leader_that_lost_its_lead_writes_no_more_and_what_it_wrote_expires(tmp_path: Path) -> None:
+    """The lock file is taken away under it, and this process takes the lead instead of it."""
     async with staged(tmp_path, [CHARGING]) as stage:
-        one: Instance = await stage.start()
+        one = await stage.start()
         await one.says("ready")
         await steered(stage)
         (tmp_path / "ems.sqlite.lead").unlink()
-        two = await stage.start()
-        await two.says("ready")
+        rival = stage.store.lease()
+        assert rival.take()
         await one.says("standby", within_s=10)
-        assert "lead.lost" in one.tail(100)
+        assert f"process {os.getpid()}" in str((await one.health() or {})["leader"])
+        asked = len(stage.setpoints("charging"))
         await stage.cast.until(
-            lambda: f"process {two.process.pid}" in one.tail(3), within_s=10, what="it knows who leads"
+            lambda: stage.cast.held("charging")["battery"] is None, within_s=40, what="the setpoint expires"
         )
+        assert len(stage.setpoints("charging")) == asked
+        rival.release()
+        await one.says("ready", within_s=TAKEN_OVER_WITHIN_S)
+        await steered(stage)
 
 
 async def test_a_stop_that_keeps_leaves_the_setpoint_to_expire_by_itself(tmp_path: Path) -> None:
