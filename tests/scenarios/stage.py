@@ -254,15 +254,16 @@ class Instance:
                     return float(line.rsplit(" ", 1)[1])
         return None
 
-    async def says(self, status: str, *, within_s: float = 60.0) -> None:
-        """Wait until it calls itself that."""
+    async def says(self, status: str, *, leader: int | None = None, within_s: float = 60.0) -> None:
+        """Wait until it calls itself that, and names a process as the leader."""
         loop = asyncio.get_running_loop()
         end_s = loop.time() + within_s
-        health: object = None
+        health = None
         while loop.time() < end_s:
             assert self.process.returncode is None, f"it ended by itself: {self.tail()}"
             health = await self.health()
-            if isinstance(health, dict) and health["status"] == status:
+            named = leader is None or (health is not None and f"process {leader}" in str(health["leader"]))
+            if health is not None and health["status"] == status and named:
                 return
             await asyncio.sleep(0.2)
         raise AssertionError(f"not {status} within {within_s:.0f} s but {health}; {self.tail()}")
