@@ -4,7 +4,7 @@ It only goes forward. What one cycle leaves for the next is its record, and noth
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -78,6 +78,8 @@ class Ports:
     """Keeps setpoints before they are written, so that none is ever unknown."""
     acting: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by whoever decides and writes setpoints: the cycle and the fast loop never write at once."""
+    now: Callable[[], datetime] | None = None
+    """Site time, for what passes between decision and write; None: nothing does."""
 
 
 async def run_cycle(
@@ -135,7 +137,7 @@ async def run_cycle(
             )
         )
         deliveries = await publish(
-            ports.devices, {site.id: site for site in sites}, setpoints, journal=ports.journal
+            ports.devices, {site.id: site for site in sites}, setpoints, journal=ports.journal, now=ports.now
         )
     watch.lap("setpoint")
     for site, plan in zip(sites, plans, strict=True):

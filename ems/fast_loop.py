@@ -135,7 +135,7 @@ class FastLoop:
             for reading in snapshot.sites:
                 setpoints += self._decide_or_let_go(reading, at=at, paused=reading.site_id in paused)
             deliveries = await publish(
-                self._ports.devices, self._sites, setpoints, journal=self._ports.journal
+                self._ports.devices, self._sites, setpoints, journal=self._ports.journal, now=self._ports.now
             )
             self._remember(setpoints, deliveries)
         self._metrics.fast_loop_seconds.observe(watch.total_ms / 1e3)

@@ -147,6 +147,7 @@ class Service:
             solve=self._solve,
             valid_for=settings.interval + GRACE + self._loop_span,
             journal=self._journal,
+            now=self.clock.now,
         )
         self._fast_loop = FastLoop(
             self.sites,
@@ -329,6 +330,9 @@ class Service:
             await asyncio.wait([self._loop_task], timeout=STOP_WITHIN_S)
             self._loop_task.cancel()
             self._loop_task = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_WITHIN_S), self._cycling:
+                pass
 
     async def _left_to_successor(self) -> bool:
         """Tell whether devices keep what they were asked: the next process follows it, or it expires."""

@@ -110,4 +110,5 @@ if __name__ == "__main__":
     import logging
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("apscheduler").setLevel(logging.WARNING)
     main(int(sys.argv[1]), Sabotage(path=Path(sys.argv[2])), sys.argv[3:])

@@ -33,13 +33,13 @@ from ems.clock import ScaledClock
 from ems.store import DeliveredSetpoint, Store
 
 SITE_START = datetime(2026, 3, 2, 0, 5, tzinfo=UTC)
-SPEED = 30.0
+SPEED = 60.0
 """Site seconds per wall second."""
 INTERVAL_MIN = 5
 VALID_S = 60.0 * INTERVAL_MIN + 60.0 + 5 * SPEED
 """Longest validity of a setpoint under these settings [site s]: interval, grace, five passes of the fast loop."""
-LAG_S = 4.0 * SPEED
-"""A setpoint's validity begins at its device when it is written, which may be so much later [site s]."""
+LAG_S = 1.5 * SPEED
+"""What a write takes to reach its device; its timer ends so much later [site s]."""
 CHEAP, DEAR = 0.05, 0.60
 TARIFF = """
   tariff:
@@ -48,7 +48,7 @@ TARIFF = """
       seasons:
         - name: all
           months: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
-          periods: [{{from_local: "00:00", to_local: "01:30", per_kwh: {first}}}]
+          periods: [{{from_local: "00:00", to_local: "02:40", per_kwh: {first}}}]
           otherwise_per_kwh: {then}
     sell: {{kind: flat, per_kwh: 0.01}}"""
 
@@ -163,6 +163,14 @@ class Order:
     """None: its own mode."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look(Order):
+    """A moment at which a device holds something."""
+
+    left_s: float | None
+    """What its own timer has left before it reverts [site s]; None: no timer runs."""
+
+
 @dataclass(kw_only=True)
 class Cast:
     """The homes of a stage, and what was seen of them."""
@@ -173,6 +181,8 @@ class Cast:
     knobs: Mapping[str, Knob]
     orders: list[Order] = field(default_factory=list)
     """Every change of what a device holds, in order."""
+    looks: list[Look] = field(default_factory=list)
+    """What was held at every look."""
 
     def set_load(self, name: str, power_kw: float) -> None:
         """Change a home's load at this instant."""
@@ -211,7 +221,19 @@ class Cast:
                     if (name, asset) not in last or last[name, asset] != value:
                         last[name, asset] = value
                         self.orders.append(Order(at=at, site_id=name, asset=asset, value_kw=value))
+                    if value is not None:
+                        left_s = self._left_s(name, asset)
+                        self.looks.append(
+                            Look(at=at, site_id=name, asset=asset, value_kw=value, left_s=left_s)
+                        )
             await asyncio.sleep(0.05)
+
+    def _left_s(self, name: str, asset: str) -> float | None:
+        physics = self.homes[name].physics
+        orders = physics.orders
+        if asset == "car":
+            return orders.charger_heard_s + orders.charger_timeout_s - physics.now_s
+        return None if orders.battery_until_s is None else orders.battery_until_s - physics.now_s
 
     async def seconds(self, wall_s: float) -> None:
         """Let time pass."""
@@ -347,6 +369,7 @@ class Stage:
                     "EMS_STORE": self.store_url,
                     "EMS_INTERVAL_MIN": str(INTERVAL_MIN),
                     "EMS_HORIZON_H": "24",
+                    "EMS_FAST_LOOP_S": "0.5",
                     "EMS_REPLAY_CLOCK": str(self.cast.clock),
                     "EMS_DEMO": "yes",
                     "OMP_NUM_THREADS": "1",
