@@ -71,7 +71,9 @@ async def frozen(stage: Stage, service: Instance) -> AsyncIterator[None]:
 @asynccontextmanager
 async def database_locked(stage: Stage, service: Instance) -> AsyncIterator[None]:
     """Another process holds the database's write lock."""
-    rival = sqlite3.connect(stage.folder / "ems.sqlite", isolation_level=None, timeout=10)
+    rival = sqlite3.connect(
+        stage.folder / "ems.sqlite", isolation_level=None, timeout=10, check_same_thread=False
+    )
     await asyncio.to_thread(rival.execute, "BEGIN IMMEDIATE")
     yield
     rival.execute("ROLLBACK")

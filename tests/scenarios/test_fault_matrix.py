@@ -49,7 +49,7 @@ class Seen:
 @pytest.fixture(scope="module")
 def seen(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Mapping[tuple[str, str], Seen]:
+) -> Mapping[tuple[str, str], Seen | str]:
     """Play every fault that was asked for, several at once."""
     wanted = {
         item.callspec.params["fault"].name
@@ -61,14 +61,18 @@ def seen(
     )
 
 
-async def play_all(faults: Sequence[Fault], folder: Path) -> dict[tuple[str, str], Seen]:
+async def play_all(faults: Sequence[Fault], folder: Path) -> dict[tuple[str, str], Seen | str]:
     turn = asyncio.Semaphore(AT_ONCE)
 
-    async def in_turn(fault: Fault) -> dict[str, Seen]:
+    async def in_turn(fault: Fault) -> Mapping[str, Seen | str]:
         async with turn:
             own = folder / fault.name.replace(" ", "-")
             own.mkdir()
-            return await play(fault, [p for name, p in COLUMNS.items() if name not in fault.not_for], own)
+            plays = [one for name, one in COLUMNS.items() if name not in fault.not_for]
+            try:
+                return await play(fault, plays, own)
+            except AssertionError as error:
+                return {one.name: str(error) for one in plays}
 
     rows = await asyncio.gather(*(in_turn(fault) for fault in faults))
     return {
@@ -167,8 +171,13 @@ def unrecorded(stage: Stage, name: str, clock_off_s: float) -> list[str]:
 
 
 def outlived(stage: Stage, name: str, clock_off_s: float) -> list[str]:
-    """Nothing is held without a setpoint on record that is still valid, nor longer than any setpoint may be."""
+    """Nothing is held without a setpoint on record that is still valid, nor longer than any setpoint may be.
+
+    The charger's timer is a watchdog on its controller's words, and a reading is one (ABB Terra AC, registers 4020h and
+    4106h): it holds a limit for one validity from the last word, not from the limit.
+    """
     asked = [s.setpoint for s in stage.setpoints(name) if s.setpoint.value_kw is not None]
+    lag = LAG + timedelta(seconds=VALID_S if stage.cast.plays[name].vehicle else 0.0)
     found = [
         f"{look.asset} held {look.value_kw:.2f} kW at {look.at:%H:%M:%S}"
         for look in stage.cast.looks
@@ -177,7 +186,7 @@ def outlived(stage: Stage, name: str, clock_off_s: float) -> list[str]:
         and not any(
             s.asset == look.asset
             and abs((s.value_kw or 0.0) - look.value_kw) <= SAME_KW
-            and s.valid_from - EARLY <= at <= s.valid_until + LAG
+            and s.valid_from - EARLY <= at <= s.valid_until + lag
             for s in asked
             for at in frames(look.at, clock_off_s)
         )
@@ -198,10 +207,11 @@ def frames(at: datetime, clock_off_s: float) -> tuple[datetime, ...]:
 
 
 @pytest.mark.parametrize(("fault", "column"), CELLS)
-def test_cell(fault: Fault, column: str, seen: Mapping[tuple[str, str], Seen]) -> None:
+def test_cell(fault: Fault, column: str, seen: Mapping[tuple[str, str], Seen | str]) -> None:
     if column in fault.not_for:
         pytest.skip(f"{fault.name} cannot meet {column}: {fault.not_for[column]}")
     cell = seen[fault.name, column]
+    assert isinstance(cell, Seen), f"it did not come to the fault: {cell}"
     broken = [
         *(f"outlived its validity: {what}" for what in cell.outlived[:3]),
         *(f"not on record: {what}" for what in cell.unrecorded[:3]),
