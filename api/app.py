@@ -73,7 +73,7 @@ def create_app(service: RunningService, settings: Settings | None = None) -> Fas
             leader=lambda: service.standing_by,
         ),
         commands=Commands(
-            site_ids=frozenset(site.id for site in service.sites),
+            sites={site.id: site for site in service.sites},
             store=service.store,
             live=service.live,
             clock=service.clock,

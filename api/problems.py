@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from ems.errors import NoPlan, StoreError, UnknownAsset, UnknownSite
+from ems.errors import NoPlan, NotPossible, StoreError, UnknownAsset, UnknownSite
 
 _log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -77,6 +77,7 @@ TABLE: Mapping[type[Exception], Kind] = {
     UnknownSite: Kind("unknown-site", HTTPStatus.NOT_FOUND, "No such site that you may see"),
     UnknownAsset: Kind("unknown-asset", HTTPStatus.NOT_FOUND, "The site has no such asset"),
     NoPlan: Kind("no-plan", HTTPStatus.NOT_FOUND, "The site has no such plan"),
+    NotPossible: Kind("not-possible", HTTPStatus.CONFLICT, "What is asked is not possible here"),
     BodyTooLarge: Kind("too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
     Unusable: Kind("invalid", HTTPStatus.UNPROCESSABLE_ENTITY, "The request cannot be understood"),
     RequestValidationError: Kind(

@@ -4,20 +4,35 @@ Signs: `net_import_kw` is positive when the site draws from the grid, `net_consu
 site (charging +). Instants are UTC with offset. `null` is unknown, never 0.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from ems.commands import LONGEST_PAUSE
+from ems.commands import LONGEST_LIMIT, LONGEST_PAUSE, LONGEST_TARGET
 from ems.feedback import Edge, IntervalAccount
+from ems.orders import Limit, Order, OrderKind, SetpointSource
 from ems.plan import Plan, Reason
 from ems.queries import Control, CycleRow, Day, DeliveredSetpoint, SampleSeries, SiteNow, StoredForecast
 from ems.readings import Quality, Sample
 from ems.setpoints import Setpoint
 from ems.site import Site
 
+INSTANT = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+-]\d\d:\d\d)$")
+
+
+def _instant(value: object) -> object:
+    if isinstance(value, str):
+        if not INSTANT.match(value):
+            raise ValueError("write an instant such as 2026-06-03T09:15:00Z, with offset; in a URL, + is %2B")
+        return datetime.fromisoformat(value.upper())
+    return value
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_instant)]
+"""What is sent to us: ISO 8601 with offset and nothing else; a bare number is not a time."""
 At = Annotated[AwareDatetime, Field(examples=["2026-06-03T09:15:00Z"])]
 Iso = Annotated[str, Field(description="ISO 8601 duration.", examples=["PT900S"])]
 
@@ -109,6 +124,64 @@ class PauseOut(Wire):
     """What they said."""
 
 
+class OrderOut(Wire):
+    """What somebody asks of the site until an instant."""
+
+    id: str
+    """Unique."""
+    kind: OrderKind
+    """What is asked."""
+    source: SetpointSource
+    """In whose name; decides its rank."""
+    by: str
+    """Key or device it came with."""
+    asset: str | None
+    """The asset of a target; null: the site."""
+    value_kw: float | None
+    """Target (charging +) or limit [kW]."""
+    start: At
+    """First instant it holds."""
+    end: At
+    """It ends by itself here."""
+    note: str
+    """What was said about it; of an event, the programme's name for it."""
+
+
+class OutrankedOut(Wire):
+    """An order in force that does not count."""
+
+    order: OrderOut
+    """The order."""
+    winner: str
+    """Whose word counts instead."""
+    why: str
+    """Why."""
+
+
+class LimitOut(Wire):
+    """What bounds the connection in one direction."""
+
+    kw: float
+    """Most power [kW]."""
+    source: SetpointSource | None
+    """Who set it; null: it is the connection's own."""
+    order_id: str | None
+    """The order, where there is one."""
+
+
+class LimitsOut(Wire):
+    """What bounds a site's connection."""
+
+    site_id: str
+    """The site."""
+    import_limit: LimitOut
+    """What bounds the power drawn from the grid."""
+    export_limit: LimitOut
+    """What bounds the power fed into the grid."""
+    signal_lost: bool
+    """Whether the signal the site lives under is missing; its fail-safe limit holds then."""
+
+
 class ControlOut(Wire):
     """Who steers the site."""
 
@@ -118,6 +191,57 @@ class ControlOut(Wire):
     """Whether the household lets it steer storage or a vehicle at all."""
     pause: PauseOut | None
     """The pause in force."""
+    targets: list[OrderOut]
+    """Assets somebody has taken over, with the order that counts for each."""
+    import_limit: LimitOut
+    """What bounds the power drawn from the grid."""
+    export_limit: LimitOut
+    """What bounds the power fed into the grid."""
+    signal_lost: bool
+    """Whether the grid operator's signal the site lives under is missing; its fail-safe limit holds then."""
+    outranked: list[OutrankedOut]
+    """Orders in force that do not count, and why."""
+    coming: list[OrderOut]
+    """Orders that will hold later."""
+
+
+class TargetIn(Wire):
+    """Take over one battery or vehicle."""
+
+    value_kw: float = Field(ge=-1e6, le=1e6, allow_inf_nan=False, examples=[2.5])
+    """Battery: charging +, discharging - [kW]. Vehicle: charging power, 0 holds it back."""
+    lasts_h: float = Field(
+        ge=1 / 60, le=LONGEST_TARGET.total_seconds() / 3600, allow_inf_nan=False, examples=[2]
+    )
+    """For how long [h]."""
+    note: Annotated[str, StringConstraints(max_length=200)] = ""
+    """Why, if you like."""
+
+
+class LimitsIn(Wire):
+    """The grid operator's limits; send them again before they run out."""
+
+    import_limit_kw: float | None = Field(ge=0, le=1e6, allow_inf_nan=False, examples=[4.2])
+    """Most the site may draw [kW]; null: the signal is alive and sets no limit."""
+    export_limit_kw: float | None = Field(default=None, ge=0, le=1e6, allow_inf_nan=False)
+    """Most the site may feed in [kW]; null as above."""
+    lasts_s: float = Field(ge=1, le=LONGEST_LIMIT.total_seconds(), allow_inf_nan=False, examples=[120])
+    """How long they hold unless sent again [s]; about three times the pause between two messages."""
+
+
+class EventIn(Wire):
+    """A demand-response event of a programme."""
+
+    kind: Literal["import_limit", "export_limit", "target"]
+    """A limit of the connection, or a target of an asset."""
+    asset: Annotated[str, StringConstraints(max_length=32)] | None = None
+    """The battery or vehicle of a target."""
+    value_kw: float = Field(ge=-1e6, le=1e6, allow_inf_nan=False, examples=[3.0])
+    """Limit, or power of the asset, charging + [kW]."""
+    start: Instant
+    """First instant it holds."""
+    end: Instant
+    """It ends here."""
 
 
 class PauseIn(Wire):
@@ -340,9 +464,9 @@ class SetpointOut(Wire):
     valid_until: At
     """The device reverts by itself after this."""
     priority: int
-    """Higher wins: plan 10, override 30, safety 50."""
+    """Higher wins: plan 10, event 20, override 30, grid operator 40, safety 50."""
     source: str
-    """`plan`, `fast_loop`, `override` or `safety`."""
+    """`plan`, `fast_loop`, `event`, `override`, `grid_operator` or `safety`."""
     reverts_to: str
     """What the device does afterwards."""
     reason: ReasonOut | None
@@ -578,7 +702,46 @@ def control_out(control: Control) -> ControlOut:
         pause=None
         if pause is None
         else PauseOut(by=pause.by, since=pause.from_at, until=pause.until_at, note=pause.note),
+        targets=[order_out(order) for order in control.standing.targets.values()],
+        import_limit=limit_out(control.standing.import_limit),
+        export_limit=limit_out(control.standing.export_limit),
+        signal_lost=control.standing.signal_lost,
+        outranked=[
+            OutrankedOut(order=order_out(lost.order), winner=lost.winner, why=lost.why)
+            for lost in control.standing.outranked
+        ],
+        coming=[order_out(order) for order in control.coming],
     )
+
+
+def limits_out(site_id: str, control: Control) -> LimitsOut:
+    """Return what bounds the connection, and nothing of the household."""
+    return LimitsOut(
+        site_id=site_id,
+        import_limit=limit_out(control.standing.import_limit),
+        export_limit=limit_out(control.standing.export_limit),
+        signal_lost=control.standing.signal_lost,
+    )
+
+
+def order_out(order: Order) -> OrderOut:
+    """Return an order."""
+    return OrderOut(
+        id=order.id,
+        kind=order.kind,
+        source=order.source,
+        by=order.by,
+        asset=order.asset,
+        value_kw=order.value_kw,
+        start=order.from_at,
+        end=order.ends_at,
+        note=order.note,
+    )
+
+
+def limit_out(limit: Limit) -> LimitOut:
+    """Return a limit of the connection."""
+    return LimitOut(kw=limit.kw, source=limit.source, order_id=limit.order_id)
 
 
 def state_out(now: SiteNow, control: Control) -> StateOut:

@@ -322,7 +322,7 @@ class DeviceSpec(_Strict):
     """Who makes it."""
     models: tuple[str, ...]
     """Product names this file is true for."""
-    roles: tuple[Literal["meter", "inverter", "battery", "charger", "heat_pump"], ...]
+    roles: tuple[Literal["meter", "inverter", "battery", "charger", "heat_pump", "signal"], ...]
     """What it can be in a site."""
     verified: Literal["two-sources", "one-source", "hardware"]
     """How the facts were checked."""

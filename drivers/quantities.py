@@ -71,7 +71,12 @@ HEAT_PUMP: Final = (
     "outdoor_degc",
     "room_degc",
 )
-CANONICAL: Final = frozenset(METER + INVERTER + BATTERY + CHARGER + HEAT_PUMP)
+SIGNAL: Final = (
+    "import_limit_kw",
+    "export_limit_kw",
+    "limit_active",
+)
+CANONICAL: Final = frozenset(METER + INVERTER + BATTERY + CHARGER + HEAT_PUMP + SIGNAL)
 
 COUNTERS: Final = frozenset(
     {
@@ -98,6 +103,9 @@ NEVER_NEGATIVE: Final = COUNTERS | {
     "session_kwh",
     "vehicle_charge_limit_kw",
     "vehicle_current_a",
+    "import_limit_kw",
+    "export_limit_kw",
+    "limit_active",
     "frequency_hz",
     "apparent_kva",
     "voltage_l1_v",

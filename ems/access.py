@@ -24,6 +24,8 @@ class AccessRole(StrEnum):
     """A machine at a site that carries setpoints out."""
     RESIDENT = "resident"
     """A person of the household."""
+    GRID_OPERATOR = "grid_operator"
+    """Whoever may limit a site's connection; sees nothing of the household."""
 
 
 class Scope(StrEnum):
@@ -38,6 +40,9 @@ class Scope(StrEnum):
     EDGES_READ = "edges:read"
     ACCOUNTS_READ = "accounts:read"
     CONTROL_WRITE = "control:write"
+    LIMITS_READ = "limits:read"
+    LIMITS_WRITE = "limits:write"
+    EVENTS_WRITE = "events:write"
     FLEET_READ = "fleet:read"
     METRICS_READ = "metrics:read"
 
@@ -51,12 +56,14 @@ _MACHINE = frozenset(
         Scope.PLANS_READ,
         Scope.SETPOINTS_READ,
         Scope.EDGES_READ,
+        Scope.LIMITS_READ,
     }
 )
 SCOPES: dict[AccessRole, frozenset[Scope]] = {
     AccessRole.OPERATOR: frozenset(Scope),
     AccessRole.CONTROLLER: _MACHINE,
     AccessRole.RESIDENT: _MACHINE | {Scope.ACCOUNTS_READ, Scope.CONTROL_WRITE},
+    AccessRole.GRID_OPERATOR: frozenset({Scope.LIMITS_READ, Scope.LIMITS_WRITE}),
 }
 """What each role may do, at the sites its key names."""
 

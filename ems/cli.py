@@ -402,7 +402,7 @@ def bench(
 @keys.command("add", epilog="Example: `ems key add --role resident --site home-01 --label 'kitchen tablet'`")
 @clear_errors
 def key_add(
-    role: Annotated[str, typer.Option(help="operator, controller or resident.")],
+    role: Annotated[str, typer.Option(help="operator, controller, resident or grid_operator.")],
     site: Annotated[
         list[str] | None, typer.Option(help="Sites it may see; every site for an operator if none.")
     ] = None,

@@ -17,7 +17,16 @@ from pydantic_core import ErrorDetails
 
 from ems.errors import ConfigError, DataError, Mistake
 from ems.recorded import read_price_series
-from ems.site import Asset, BatteryAsset, DeviceRef, PvAsset, Site, VehicleAsset, contradictions
+from ems.site import (
+    Asset,
+    BatteryAsset,
+    DeviceRef,
+    GridSignal,
+    PvAsset,
+    Site,
+    VehicleAsset,
+    contradictions,
+)
 from ems.tariffs import PriceSeries, SeriesRate
 from ems.yaml_reader import Document, dotted, read_yaml
 from ems.yaml_reader import Path as KeyPath
@@ -25,6 +34,7 @@ from ems.yaml_reader import Path as KeyPath
 _SITE: TypeAdapter[Site] = TypeAdapter(Site)
 _DEVICE: TypeAdapter[DeviceRef] = TypeAdapter(DeviceRef)
 _ASSET: TypeAdapter[Asset] = TypeAdapter(Asset)
+_SIGNAL: TypeAdapter[GridSignal] = TypeAdapter(GridSignal)
 _SERIES: TypeAdapter[SeriesRate] = TypeAdapter(SeriesRate)
 Value = TypeVar("Value")
 _VARIABLE = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)\}")
@@ -322,6 +332,7 @@ def _across(
         time_zone=zone if isinstance(zone := entry.get("time_zone"), str) else None,
         devices=devices or {"": None},
         assets=[_read(_ASSET, asset) for asset in listed] if isinstance(listed, list) and devices else (),
+        grid_signal=_read(_SIGNAL, entry.get("grid_signal")),
     ):
         where = at.path(found.path, document)
         value = _at(entry, found.path)

@@ -157,7 +157,7 @@ async def _loop_times(folder: Path, count: int, passes: int) -> list[ControlFigu
             for index in range(passes):
                 clock.at = EVENING + timedelta(seconds=20 * index)
                 began = time.perf_counter()
-                await loop.step(at=clock.at, paused=frozenset())
+                await loop.step(at=clock.at)
                 taken.append((time.perf_counter() - began) * 1e3)
     how = f"{count} homes, {passes} passes: read every device, re-solve, write; simulated field in the same process"
     p99 = float(np.percentile(taken, 99))

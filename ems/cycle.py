@@ -4,14 +4,17 @@ It only goes forward. What one cycle leaves for the next is its record, and noth
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ems.clock import StageWatch
-from ems.feedback import Edge, IntervalAccount, edges_between, review
+from ems.conduct import Conduct, Conducts, without_derated
+from ems.feedback import Edge, IntervalAccount, edges_between, edges_of_standing, review
 from ems.foresight import Foresight
+from ems.guard import bounded_course
 from ems.metering import SiteMeter
+from ems.orders import Order, Standing, standing
 from ems.outlook import Outlook
 from ems.plan import Plan
 from ems.planning import Solve, make_plans
@@ -58,6 +61,12 @@ class CycleRecord:
     """Wall time of the whole cycle [ms]."""
     stage_ms: Mapping[str, float] = field(default_factory=dict)
     """Wall time by stage of the way: reading, outlook, plan, setpoint [ms]."""
+    orders: tuple[Order, ...] = ()
+    """What people and the grid had asked for, then or later."""
+    standings: tuple[Standing, ...] = ()
+    """Whose word counted, and who lost against whom; one per site."""
+    conducts: Mapping[str, Mapping[str, Conduct]] = field(default_factory=dict)
+    """How devices had followed what they were asked, by site and asset; plans did without the derated."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +97,8 @@ async def run_cycle(
     previous: CycleRecord | None,
     *,
     at: datetime,
-    paused: frozenset[str] = frozenset(),
+    orders: Sequence[Order] = (),
+    conducts: Conducts | None = None,
     missed: int = 0,
     overlapped: int = 0,
 ) -> CycleRecord:
@@ -102,14 +112,18 @@ async def run_cycle(
         The record of the cycle before; None at a first start.
     at
         Start of the first interval to plan.
-    paused
-        Sites whose people took control: planned for, but left to their devices.
+    orders
+        What people and the grid ask of any site, then or later.
+    conducts
+        How devices have followed what they were asked; None: nothing is held against any.
     missed, overlapped
         Instants without a cycle since `previous`, for the record.
     """
     watch = StageWatch()
     ids = tuple(site.id for site in sites)
     before = plans_by_site(previous, sites)
+    known = {site_id: dict(assets) for site_id, assets in (conducts or {}).items()}
+    steered = tuple(without_derated(site, known) for site in sites)
 
     snapshot = await take_snapshot(ports.devices, ids, at=at)
     watch.lap("reading")
@@ -120,31 +134,46 @@ async def run_cycle(
     outlook = await asyncio.to_thread(ports.foresight.foresee, measured, at=at)
     watch.lap("outlook")
     plans = await asyncio.to_thread(
-        make_plans, sites, states, outlook, before, solve=ports.solve, valid_for=ports.valid_for
+        make_plans,
+        steered,
+        states,
+        outlook,
+        before,
+        solve=ports.solve,
+        valid_for=ports.valid_for,
+        orders=orders,
     )
     watch.lap("plan")
+    counting = tuple(
+        standing(site, (*orders, *state.signal), at=at) for site, state in zip(sites, states, strict=True)
+    )
     async with ports.acting:
         setpoints = tuple(
             setpoint
-            for site, plan, state in zip(sites, plans, states, strict=True)
+            for site, rest, plan, state, counts in zip(sites, steered, plans, states, counting, strict=True)
             for setpoint in derive_setpoints(
                 site,
-                course_of_plan(site, plan, at) if state.steerable and site.id not in paused else None,
+                bounded_course(rest, course_of_plan(rest, plan, at), state, counts),
                 plan=plan,
                 at=at,
                 valid_until=at + ports.valid_for,
-                source=SetpointSource.OVERRIDE if site.id in paused else SetpointSource.PLAN,
+                source=SetpointSource.OVERRIDE if counts.paused else SetpointSource.PLAN,
+                standing=counts,
             )
         )
         deliveries = await publish(
             ports.devices, {site.id: site for site in sites}, setpoints, journal=ports.journal, now=ports.now
         )
     watch.lap("setpoint")
-    for site, plan in zip(sites, plans, strict=True):
-        held_back = site.id not in paused and any(plan.holds_back(pv.name, at) for pv in site.pvs)
+    for site, plan, counts in zip(sites, plans, counting, strict=True):
+        held_back = counts.paused is None and any(plan.holds_back(pv.name, at) for pv in site.pvs)
         ports.meters[site.id].curtailed = held_back
     accounts = review(sites, measured, before, prices=ports.foresight.prices)
-    edges = edges_between(before, plans, troubles_by_site(previous), snapshot)
+    edges = edges_between(before, plans, troubles_by_site(previous), snapshot) + tuple(
+        edge
+        for site, was, now in zip(sites, standings_by_site(previous, sites), counting, strict=True)
+        for edge in edges_of_standing(site, was, now, at=at)
+    )
     for meter in ports.meters.values():
         meter.settle()
 
@@ -165,18 +194,22 @@ async def run_cycle(
         overlapped=overlapped,
         took_ms=watch.total_ms,
         stage_ms=watch.laps_ms,
+        orders=tuple(orders),
+        standings=counting,
+        conducts=known,
     )
 
 
 def replay(record: CycleRecord, *, solve: Solve) -> tuple[Plan, ...]:
     """Make the plans of a record again from what it saw; the same input gives the same plans."""
     return make_plans(
-        record.sites,
+        tuple(without_derated(site, record.conducts) for site in record.sites),
         record.states,
         record.outlook,
         record.previous,
         solve=solve,
         valid_for=record.valid_for,
+        orders=record.orders,
     )
 
 
@@ -187,6 +220,16 @@ def plans_by_site(record: CycleRecord | None, sites: tuple[Site, ...]) -> tuple[
     configured = {site.id: site for site in record.sites}
     left = {plan.site_id: plan for plan in record.plans}
     return tuple(left.get(site.id) if configured.get(site.id) == site else None for site in sites)
+
+
+def standings_by_site(record: CycleRecord | None, sites: tuple[Site, ...]) -> tuple[Standing | None, ...]:
+    """Return whose word counted in a record, in the order of `sites`."""
+    known = (
+        {}
+        if record is None
+        else {site.id: counts for site, counts in zip(record.sites, record.standings, strict=False)}
+    )
+    return tuple(known.get(site.id) for site in sites)
 
 
 def troubles_by_site(record: CycleRecord | None) -> dict[str, Mapping[str, str]]:

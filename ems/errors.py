@@ -61,6 +61,10 @@ class UnknownAsset(EmsError):
     """The site has no asset of that name."""
 
 
+class NotPossible(EmsError):
+    """What is asked of an asset or a site cannot be: not allowed by the household, or beyond its ratings."""
+
+
 class NoPlan(EmsError):
     """The site has no plan yet."""
 

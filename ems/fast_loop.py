@@ -10,9 +10,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ems.clock import StageWatch
+from ems.conduct import ConductBook, without_derated
 from ems.cycle import CycleRecord, Ports
+from ems.feedback import Edge, edges_of_conduct, edges_of_standing
+from ems.guard import bounded_course
 from ems.live import Live, LiveState
 from ems.metrics import Metrics
+from ems.orders import Order, Standing, standing
 from ems.outlook import Outlook, SiteOutlook
 from ems.plan import Plan
 from ems.planning import to_problem
@@ -43,8 +47,12 @@ class _Course:
     expected: SiteOutlook
     carried: CarriedState
     warm: WarmDispatch | None
+    standing: Standing
+    """Whose word counted in the latest pass."""
     asked: dict[str, Setpoint] = field(default_factory=dict)
     """Setpoints in force, by asset and quantity."""
+    clamped_kw: dict[str, float | None] = field(default_factory=dict)
+    """What devices hold instead, by setpoint id [kW]."""
     refused_at: dict[str, datetime] = field(default_factory=dict)
     """When a setpoint was last refused, by asset and quantity."""
 
@@ -59,6 +67,8 @@ class Pass:
     """What was written."""
     deliveries: tuple[Delivery, ...]
     """What became of it."""
+    edges: tuple[Edge, ...] = ()
+    """What changed in whose word counts."""
 
 
 class FastLoop:
@@ -80,6 +90,8 @@ class FastLoop:
         self._valid_for = valid_for
         self._courses: dict[str, _Course] = {}
         self._failing: dict[str, str] = {}
+        self.book = ConductBook()
+        """How devices follow what they are asked."""
         self.trouble: str | None = None
         """Why the latest pass left a site to its devices by mistake of ours; None when it did not."""
         self._followed_at: datetime | None = None
@@ -92,21 +104,29 @@ class FastLoop:
         expected = {site.site_id: site for site in record.outlook.sites}
         asked: dict[str, dict[str, Setpoint]] = {}
         in_force = {d.setpoint_id for d in record.deliveries if d.outcome in IN_FORCE}
+        clamped_kw = {
+            d.setpoint_id: d.held_kw for d in record.deliveries if d.outcome is DeliveryOutcome.CLAMPED
+        }
+        self.book.adopt(record.conducts)
         for setpoint in record.setpoints:
             if setpoint.id in in_force:
                 asked.setdefault(setpoint.site_id, {})[_key(setpoint)] = setpoint
+        counting = {site.id: counts for site, counts in zip(record.sites, record.standings, strict=True)}
         for plan in record.plans:
             site, state = self._sites.get(plan.site_id), states[plan.site_id]
             if site is None or site != configured[plan.site_id]:
                 continue
+            steered = without_derated(site, self.book.conducts)
             self._courses[site.id] = _Course(
-                site=site,
+                site=steered,
                 plan=plan,
                 outlook=record.outlook,
                 expected=expected[site.id],
                 carried=carry(state),
-                warm=_warm(site, state, expected[site.id], record.outlook),
+                warm=_warm(steered, state, expected[site.id], record.outlook, record.orders),
+                standing=counting[site.id],
                 asked=asked.get(site.id, {}),
+                clamped_kw=clamped_kw,
             )
 
     def resume(self, in_force: Sequence[Setpoint]) -> None:
@@ -122,7 +142,7 @@ class FastLoop:
         self._courses.clear()
         self._followed_at = None
 
-    async def step(self, *, at: datetime, paused: frozenset[str]) -> Pass:
+    async def step(self, *, at: datetime, orders: Sequence[Order] = ()) -> Pass:
         """Read, decide, write what changed. Device trouble is a value; it ends nobody else's pass."""
         watch = StageWatch()
         snapshot = await take_snapshot(self._ports.devices, tuple(self._sites), at=at)
@@ -131,20 +151,23 @@ class FastLoop:
                 # a cycle came in between: what was read is older than the plan that is in force now
                 return Pass(snapshot=snapshot, setpoints=(), deliveries=())
             setpoints: list[Setpoint] = []
+            edges: list[Edge] = []
             self.trouble = None
             for reading in snapshot.sites:
-                setpoints += self._decide_or_let_go(reading, at=at, paused=reading.site_id in paused)
+                setpoints += self._decide_or_let_go(reading, at=at, orders=orders, edges=edges)
             deliveries = await publish(
                 self._ports.devices, self._sites, setpoints, journal=self._ports.journal, now=self._ports.now
             )
             self._remember(setpoints, deliveries)
         self._metrics.fast_loop_seconds.observe(watch.total_ms / 1e3)
-        return Pass(snapshot=snapshot, setpoints=tuple(setpoints), deliveries=deliveries)
+        return Pass(snapshot=snapshot, setpoints=tuple(setpoints), deliveries=deliveries, edges=tuple(edges))
 
-    def _decide_or_let_go(self, reading: SiteReading, *, at: datetime, paused: bool) -> list[Setpoint]:
+    def _decide_or_let_go(
+        self, reading: SiteReading, *, at: datetime, orders: Sequence[Order], edges: list[Edge]
+    ) -> list[Setpoint]:
         """Decide for one site; a mistake of ours there gives it back to its devices and ends nobody else's pass."""
         try:
-            return self._decide(reading, at=at, paused=paused)
+            return self._decide(reading, at=at, orders=orders, edges=edges)
         except Exception as error:
             site = self._sites[reading.site_id]
             if self._failing.get(site.id) is None:
@@ -164,7 +187,9 @@ class FastLoop:
                 )
             )
 
-    def _decide(self, reading: SiteReading, *, at: datetime, paused: bool) -> list[Setpoint]:
+    def _decide(
+        self, reading: SiteReading, *, at: datetime, orders: Sequence[Order], edges: list[Edge]
+    ) -> list[Setpoint]:
         """Return the setpoints of one site that must be written now."""
         site = self._sites[reading.site_id]
         course = self._courses.get(site.id)
@@ -174,13 +199,22 @@ class FastLoop:
         wanted: tuple[Setpoint, ...] = ()
         if course is not None:
             course.carried = carry(state)
+            counts = standing(site, (*orders, *state.signal), at=at)
+            edges += edges_of_standing(site, course.standing, counts, at=at)
+            told = self.book.look(site, tuple(asked.values()), course.clamped_kw, reading, state)
+            edges += edges_of_conduct(site, told, at=at)
+            if told or _asks_anew(course.standing, counts):
+                course.site = without_derated(site, self.book.conducts)
+                course.warm = _warm(course.site, state, course.expected, course.outlook, orders)
+            course.standing = counts
             wanted = derive_setpoints(
                 site,
-                None if paused else self._course(course, state, at),
+                bounded_course(course.site, self._course(course, state, at), state, counts),
                 plan=course.plan,
                 at=at,
                 valid_until=at + self._valid_for,
-                source=SetpointSource.OVERRIDE if paused else SetpointSource.FAST_LOOP,
+                source=SetpointSource.OVERRIDE if counts.paused else SetpointSource.FAST_LOOP,
+                standing=counts,
             )
         self._live.publish(
             site.id,
@@ -190,6 +224,7 @@ class FastLoop:
                 stored_kwh=state.stored_kwh,
                 setpoints={setpoint.asset: setpoint for setpoint in asked.values()},
                 troubles=reading.troubles,
+                signal=state.signal,
                 quality=state.quality,
             ),
         )
@@ -206,7 +241,7 @@ class FastLoop:
     def _course(self, course: _Course, state: SiteState, at: datetime) -> Course | None:
         """Return what the site is to do now: re-solved with the meter where that is known, else as planned."""
         planned = course_of_plan(course.site, course.plan, at)
-        if planned is None or not state.steerable:
+        if planned is None or not state.steerable or course.standing.paused is not None:
             return None
         if course.warm is None or state.powers.load_kw is None:
             return planned
@@ -214,6 +249,8 @@ class FastLoop:
             load_kw=max(0.0, state.powers.load_kw),
             pv_available_kw=_available_kw(course, state, planned, at),
             stored_kwh=dict(state.stored_kwh),
+            import_limit_kw=course.standing.import_limit.kw,
+            export_limit_kw=course.standing.export_limit.kw,
         )
         return planned if first.outcome not in USABLE else merged(course.site, planned, first)
 
@@ -227,18 +264,27 @@ class FastLoop:
             self._metrics.setpoints.labels(outcome=delivery.outcome).inc()
             if delivery.outcome in IN_FORCE:
                 _replace(course.asked, setpoint)
+                if delivery.outcome is DeliveryOutcome.CLAMPED:
+                    course.clamped_kw[setpoint.id] = delivery.held_kw
                 course.refused_at.pop(_key(setpoint), None)
             else:
                 course.asked.pop(_key(setpoint), None)
                 course.refused_at[_key(setpoint)] = setpoint.valid_from
 
 
-def _warm(site: Site, state: SiteState, expected: SiteOutlook, outlook: Outlook) -> WarmDispatch | None:
+def _asks_anew(before: Standing, now: Standing) -> bool:
+    """Tell whether people ask for something else than the warm dispatch was made with; limits it takes as they come."""
+    return (before.paused, before.targets) != (now.paused, now.targets)
+
+
+def _warm(
+    site: Site, state: SiteState, expected: SiteOutlook, outlook: Outlook, orders: Sequence[Order]
+) -> WarmDispatch | None:
     """Return the compiled dispatch of a site, warm; None where its state does not carry one."""
     if state.quality is Quality.BAD:
         return None
     try:
-        return WarmDispatch(to_problem(site, state, expected, outlook))
+        return WarmDispatch(to_problem(site, state, expected, outlook, orders=orders))
     except InvalidProblem as error:
         log.warning("fast_loop.no_dispatch site=%s cause=%s", site.id, error)
         return None

@@ -11,7 +11,9 @@ from datetime import datetime
 import numpy as np
 
 from ems.codec import FloatArray, IntArray
+from ems.conduct import Conduct, Trust
 from ems.metering import conversion
+from ems.orders import Limit, Order, Standing, standing
 from ems.plan import Plan
 from ems.readings import Quality, Snapshot
 from ems.site import Site
@@ -176,6 +178,68 @@ def edges_between(
             if device not in reading.troubles:
                 edges.append(_edge(snapshot, plan.site_id, f"device.{device}", "back", "answers again"))
     return tuple(edges)
+
+
+def edges_of_standing(
+    site: Site, before: Standing | None, now: Standing, *, at: datetime
+) -> tuple[Edge, ...]:
+    """Return what changed in whose word counts: limits, pauses, targets, the signal, and who lost against whom."""
+    was = standing(site, (), at=at) if before is None else before
+    found: list[tuple[str, str, str]] = []
+    for name, old, new in (
+        ("limit.import", was.import_limit, now.import_limit),
+        ("limit.export", was.export_limit, now.export_limit),
+    ):
+        if (old.kw, old.source) != (new.kw, new.source):
+            found.append((name, f"{new.kw:g} kW", _who(new)))
+    if _id(was.paused) != _id(now.paused):
+        found.append(("control", "automatic" if now.paused is None else "paused", _said(now.paused)))
+    for asset in sorted({*was.targets, *now.targets}):
+        old_order, new_order = was.targets.get(asset), now.targets.get(asset)
+        if _id(old_order) != _id(new_order):
+            became = "as planned" if new_order is None else f"{new_order.value_kw or 0.0:g} kW"
+            found.append((f"target.{asset}", became, _said(new_order)))
+    if was.signal_lost != now.signal_lost:
+        cause = "not heard within its heartbeat: fail-safe limit" if now.signal_lost else "heard again"
+        found.append(("grid_signal", "lost" if now.signal_lost else "back", cause))
+    known = {loser.order.id for loser in was.outranked}
+    for loser in now.outranked:
+        if loser.order.id not in known:
+            cause = f"{loser.order.source} {loser.order.id} gives way to {loser.winner}: {loser.why}"
+            found.append((f"order.{loser.order.subject}", "outranked", cause))
+    return tuple(
+        Edge(at=at, site_id=site.id, subject=subject, became=became, cause=cause)
+        for subject, became, cause in found
+    )
+
+
+def edges_of_conduct(site: Site, changed: Sequence[tuple[str, Conduct]], *, at: datetime) -> tuple[Edge, ...]:
+    """Return the assets that lost trust, are on trial or have it again."""
+    causes = {Trust.TRIAL: "asked again, and watched", Trust.TRUSTED: "did what it was asked"}
+    return tuple(
+        Edge(
+            at=at,
+            site_id=site.id,
+            subject=f"conduct.{asset}",
+            became=conduct.trust,
+            cause=causes.get(conduct.trust, conduct.cause),
+        )
+        for asset, conduct in changed
+    )
+
+
+def _id(order: Order | None) -> str | None:
+    return None if order is None else order.id
+
+
+def _said(order: Order | None) -> str:
+    return "it ended" if order is None else f"{order.source} {order.by} until {order.until_at.isoformat()}"
+
+
+def _who(limit: Limit) -> str:
+    return (
+        "the connection's own" if limit.source is None else f"{limit.source} {limit.order_id or ''}".strip()
+    )
 
 
 def _edge(snapshot: Snapshot, site_id: str, subject: str, became: str, cause: str) -> Edge:

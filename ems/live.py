@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from ems.orders import Order
 from ems.readings import Quality
 from ems.setpoints import Setpoint
 from ems.state import SitePowers
@@ -29,6 +30,8 @@ class LiveState:
     """What is asked of each asset now, by asset."""
     troubles: Mapping[str, str]
     """Devices that do not answer, with the cause in one line."""
+    signal: tuple[Order, ...]
+    """What the grid operator's device said last."""
     quality: Quality
     """`good` when all that the powers rest on was read, else `estimated` or `bad`."""
 

@@ -182,7 +182,7 @@ def rule_plan(
     for battery in site.batteries:
         if battery.name not in stored_kwh:
             continue
-        planned = _self_consumption(battery, net_kw, hours, stored_kwh[battery.name])
+        planned = self_consumption(battery, net_kw, hours, stored_kwh[battery.name])
         net_kw = net_kw + planned.charge_kw - planned.discharge_kw
         batteries[battery.name] = planned
     return Plan(
@@ -214,7 +214,7 @@ def rule_plan(
     )
 
 
-def _self_consumption(
+def self_consumption(
     battery: BatteryAsset, net_kw: FloatArray, hours: float, stored_kwh: float
 ) -> BatteryPlan:
     """Follow the surplus or deficit `net_kw` (+ deficit) within the battery's limits, interval by interval."""

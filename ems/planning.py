@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from ems.codec import FloatArray
+from ems.orders import Order, Standing, standings
 from ems.outlook import Outlook, SiteOutlook
 from ems.physics import Steering
 from ems.plan import Action, BatteryPlan, Plan, PlanSource, Reason, Unmet, rule_plan
@@ -61,6 +62,7 @@ def make_plans(
     *,
     solve: Solve,
     valid_for: timedelta,
+    orders: Sequence[Order] = (),
 ) -> tuple[Plan, ...]:
     """Plan each site of the batch, stepping down the ladder of control where it must.
 
@@ -72,6 +74,8 @@ def make_plans(
         The optimiser.
     valid_for
         How long a plan may be acted on.
+    orders
+        What people and the grid ask, of any site and time; the plans go along with it.
     """
     problems: dict[int, DispatchProblem] = {}
     causes: dict[int, str] = {}
@@ -81,7 +85,12 @@ def make_plans(
             continue
         try:
             problems[index] = to_problem(
-                site, state, expected, outlook, held_back=_held_back(site, previous[index], outlook)
+                site,
+                state,
+                expected,
+                outlook,
+                held_back=_held_back(site, previous[index], outlook),
+                orders=orders,
             )
         except InvalidProblem as error:
             causes[index] = str(error)
@@ -109,13 +118,19 @@ def to_problem(
     outlook: Outlook,
     *,
     held_back: Collection[str] = (),
+    orders: Sequence[Order] = (),
 ) -> DispatchProblem:
     """Translate one site to the optimiser's words; the first interval takes what is measured now.
 
-    Solar assets in `held_back` deliver less than the sun gives: there the forecast counts where it is higher.
+    Solar assets in `held_back` deliver less than the sun gives: there the forecast counts where it is higher. What
+    people and the grid ask is gone along with: limits bound the connection, an asset that is taken over does what was
+    asked of it, and one that is paused what its own mode would do.
     """
     horizon = len(outlook.starts_s)
     hours = np.full(horizon, outlook.step_s / 3600.0)
+    instants = [state.at, *(_start(outlook, t) for t in range(1, horizon))]
+    counts = standings(site, (*orders, *state.signal), instants)
+    own_mode = _own_mode(site, state, expected, outlook) if any(now.paused for now in counts) else None
     assets: list[HybridInverter | Pv | Battery | Vehicle] = [*_inverters(site)]
     for pv in site.pvs:
         forecast_kw = expected.pv[pv.name].mean_kw
@@ -134,6 +149,7 @@ def to_problem(
         replace(
             _as_battery(site, battery, state.stored_kwh[battery.name]),
             end_value_per_kwh=end_value_per_kwh(battery, expected),
+            asked_kw=_asked_kw(battery, counts, own_mode),
         )
         for battery in site.batteries
         if site.consents.control_storage
@@ -141,13 +157,15 @@ def to_problem(
     assets += [
         session
         for vehicle in site.vehicles
-        if site.consents.control_vehicle
+        if _is_planned(site, vehicle, counts[0])
         and (session := _session(vehicle, state.vehicles.get(vehicle.name), outlook)) is not None
     ]
     load_kw = _now_first(expected.load.mean_kw, state.powers.load_kw)
-    if not site.consents.control_vehicle:
-        for vehicle in site.vehicles:
-            load_kw = load_kw + _charging_at_will(vehicle, state, hours)
+    for vehicle in site.vehicles:
+        if not _is_planned(site, vehicle, counts[0]):
+            load_kw = load_kw + _charging_at_will(
+                vehicle, state, hours, kw=_asked_charge_kw(vehicle, counts[0])
+            )
     return DispatchProblem(
         site_id=site.id,
         hours=hours,
@@ -157,7 +175,10 @@ def to_problem(
             export_per_kwh=expected.sell_per_kwh,
             co2_kg_per_kwh=site.co2_kg_per_kwh,
         ),
-        grid=_grid(site),
+        grid=GridConnection(
+            import_limit_kw=np.array([now.import_limit.kw for now in counts]),
+            export_limit_kw=np.array([now.export_limit.kw for now in counts]),
+        ),
         assets=tuple(assets),
         time_limit_s=SOLVE_WITHIN_S,
     )
@@ -415,10 +436,58 @@ def _session(vehicle: VehicleAsset, state: VehicleState | None, outlook: Outlook
     )
 
 
-def _charging_at_will(vehicle: VehicleAsset, state: SiteState, hours: FloatArray) -> FloatArray:
-    """Return what a vehicle nobody may steer will draw [kW]: its present power until the session's wish is there."""
+def _is_planned(site: Site, vehicle: VehicleAsset, now: Standing) -> bool:
+    """Tell whether the plan decides when a vehicle charges: allowed to, and nobody has taken it over."""
+    taken_over = now.paused is not None or vehicle.name in now.targets
+    return site.consents.control_vehicle and not taken_over
+
+
+def _asked_charge_kw(vehicle: VehicleAsset, now: Standing) -> float | None:
+    """Return what a vehicle that was taken over charges with [kW]; None where nobody has."""
+    target = now.targets.get(vehicle.name)
+    if target is not None and target.value_kw is not None:
+        return min(max(target.value_kw, 0.0), vehicle.charge_limit_kw)
+    return vehicle.charge_limit_kw if now.paused is not None else None
+
+
+def _own_mode(
+    site: Site, state: SiteState, expected: SiteOutlook, outlook: Outlook
+) -> Mapping[str, BatteryPlan]:
+    """Return what batteries in their own mode would do from now on."""
+    by_rule = rule_plan(
+        site,
+        expected,
+        starts_s=outlook.starts_s,
+        step_s=outlook.step_s,
+        issued_at=outlook.issued_at,
+        valid_until=outlook.issued_at,
+        stored_kwh=state.stored_kwh,
+        cause="own mode",
+    )
+    return by_rule.batteries
+
+
+def _asked_kw(
+    battery: BatteryAsset, counts: Sequence[Standing], own_mode: Mapping[str, BatteryPlan] | None
+) -> FloatArray | None:
+    """Return what a battery is asked for per interval [kW, charging +], nan where nobody asks; None: nowhere."""
+    asked = np.full(len(counts), np.nan)
+    for t, now in enumerate(counts):
+        target = now.targets.get(battery.name)
+        if target is not None and target.value_kw is not None:
+            asked[t] = min(max(target.value_kw, -battery.discharge_limit_kw), battery.charge_limit_kw)
+        elif now.paused is not None and own_mode is not None:
+            left = own_mode[battery.name]
+            asked[t] = left.charge_kw[t] - left.discharge_kw[t]
+    return None if np.isnan(asked).all() else asked
+
+
+def _charging_at_will(
+    vehicle: VehicleAsset, state: SiteState, hours: FloatArray, *, kw: float | None = None
+) -> FloatArray:
+    """Return what a vehicle the plan does not steer will draw [kW]: `kw` or its present power until its wish is there."""
     session = state.vehicles.get(vehicle.name)
-    drawn_kw = state.powers.vehicle_kw.get(vehicle.name) or 0.0
+    drawn_kw = (state.powers.vehicle_kw.get(vehicle.name) or 0.0) if kw is None else kw
     if session is None or not session.plugged_in or drawn_kw <= 0.0:
         return np.zeros(len(hours))
     left_kwh = max(0.0, session.wished_kwh - (session.session_kwh or 0.0))

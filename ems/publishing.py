@@ -9,7 +9,7 @@ from enum import StrEnum
 from drivers import Applied, Clamped, Device, Receipt, Refused, Unverified
 from ems.errors import UnknownAsset
 from ems.setpoints import Quantity, Setpoint
-from ems.site import Site
+from ems.site import SITE, Site
 
 
 class DeliveryOutcome(StrEnum):
@@ -78,7 +78,11 @@ async def publish(
     if setpoints:
         await journal(setpoints)
     by_device: dict[tuple[str, str], list[Setpoint]] = {}
+    kept: list[Delivery] = []
     for setpoint in setpoints:
+        if setpoint.asset == SITE:
+            kept.append(_kept_here(setpoint))
+            continue
         asset = sites[setpoint.site_id].asset(setpoint.asset)
         if asset is None:
             raise UnknownAsset(f"{setpoint.site_id} has no asset {setpoint.asset!r}")
@@ -86,7 +90,7 @@ async def publish(
     written = await asyncio.gather(
         *(_write_all(devices[key], group, now) for key, group in by_device.items())
     )
-    return tuple(delivery for group in written for delivery in group)
+    return (*kept, *(delivery for group in written for delivery in group))
 
 
 async def _write_all(
@@ -115,6 +119,22 @@ async def _write(device: Device, setpoint: Setpoint, now: Callable[[], datetime]
             return await device.limit_charge(setpoint.value_kw or 0.0, valid_s=valid_s)
         case Quantity.OWN_MODE:
             return await device.release()
+        case Quantity.IMPORT_LIMIT | Quantity.EXPORT_LIMIT:
+            raise ValueError(f"{setpoint.id}: a limit of the connection is not written to a device")
+
+
+def _kept_here(setpoint: Setpoint) -> Delivery:
+    """Return what comes of a limit of the connection: no single device holds it, the loop keeps it."""
+    return Delivery(
+        setpoint_id=setpoint.id,
+        site_id=setpoint.site_id,
+        asset=setpoint.asset,
+        outcome=DeliveryOutcome.APPLIED,
+        held_kw=setpoint.value_kw,
+        at=setpoint.valid_from,
+        written=False,
+        detail="",
+    )
 
 
 def _delivery(setpoint: Setpoint, receipt: Receipt) -> Delivery:

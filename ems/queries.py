@@ -14,6 +14,7 @@ from ems.clock import Clock, day_edges, interval_start, local_day
 from ems.errors import NoPlan, StoreError, UnknownSite
 from ems.feedback import Edge, IntervalAccount
 from ems.live import Live, LiveState
+from ems.orders import Order, Standing, standing
 from ems.plan import Plan, PlanSource
 from ems.readings import Quality, Sample, SiteReading
 from ems.setpoints import Setpoint
@@ -22,7 +23,6 @@ from ems.state import SitePowers, site_powers, total
 from ems.store import (
     CycleRow,
     DeliveredSetpoint,
-    Override,
     SampleSeries,
     SiteSums,
     Store,
@@ -39,7 +39,6 @@ __all__ = [
     "Fleet",
     "FleetRow",
     "Health",
-    "Override",
     "Point",
     "Queries",
     "SampleSeries",
@@ -87,8 +86,12 @@ class SiteNow:
 class Control:
     """Who steers a site."""
 
-    pause: Override | None
+    pause: Order | None
     """The request under which automatic control rests; None while it steers."""
+    standing: Standing
+    """Whose word counts now: targets, limits, and who lost against whom."""
+    coming: tuple[Order, ...]
+    """Orders that will hold later, soonest first."""
     storage_consented: bool
     """Whether the household lets the service steer storage or vehicle at all."""
 
@@ -307,7 +310,7 @@ class Queries:
     def control(self, who: Principal, site_id: str) -> Control:
         """Return who steers a site."""
         site = self.site(who, site_id)
-        return _control(site, self._pauses())
+        return self._control(site, self._store.orders_from(self._clock.now()))
 
     def latest_samples(self, who: Principal, site_id: str) -> Mapping[str, Sample]:
         """Return the newest sample of each quantity of a site, by `device.quantity`."""
@@ -454,7 +457,7 @@ class Queries:
     def fleet(self, who: Principal, *, after: str | None, limit: int) -> Fleet:
         """Return one page of sites with their present, plan and day."""
         page, count, next_after = self.site_page(who, after=after, limit=limit)
-        now, pauses = self._clock.now(), self._pauses()
+        now, orders = self._clock.now(), self._store.orders_from(self._clock.now())
         unseen = [site.id for site in page if self._live.latest(site.id) is None]
         samples = self._store.latest_samples(unseen) if unseen else {}
         sums = self._today_sums(page, now)
@@ -466,7 +469,7 @@ class Queries:
                         site, self._live.latest(site.id) or self._from_samples(site, samples.get(site.id, {}))
                     ),
                     plan=self._store.plan_in_force(site.id, now),
-                    control=_control(site, pauses),
+                    control=self._control(site, orders),
                     today=sums.get(site.id),
                 )
                 for site in page
@@ -485,10 +488,20 @@ class Queries:
             for sums in self._store.sums(ids, day_edges(local_day(now, zone), zone))
         }
 
-    def _pauses(self) -> dict[str, Override]:
-        """Return the pause in force by site; the one that lasts longest counts."""
-        active = self._store.overrides_active(self._clock.now())
-        return {pause.site_id: pause for pause in sorted(active, key=lambda pause: pause.until_at)}
+    def _control(self, site: Site, orders: Sequence[Order]) -> Control:
+        now = self._clock.now()
+        live = self._live.latest(site.id)
+        mine = [order for order in orders if order.site_id == site.id]
+        counts = standing(site, (*mine, *(() if live is None else live.signal)), at=now)
+        steerable = (site.consents.control_storage and site.batteries) or (
+            site.consents.control_vehicle and site.vehicles
+        )
+        return Control(
+            pause=counts.paused,
+            storage_consented=bool(steerable),
+            standing=counts,
+            coming=tuple(order for order in mine if order.from_at > now),
+        )
 
     def _present(self, site: Site, live: LiveState | None) -> SiteNow:
         lost = live is not None and self._lost(live.at)
@@ -529,6 +542,7 @@ class Queries:
             stored_kwh={name: kwh * frac for name, (kwh, frac) in fracs.items() if frac is not None},
             setpoints={},
             troubles={},
+            signal=(),
             quality=Quality.GOOD if known else Quality.BAD,
         )
 
@@ -576,13 +590,6 @@ class Queries:
 
 def _rank(setpoint: Setpoint) -> tuple[int, datetime]:
     return setpoint.priority, setpoint.valid_from
-
-
-def _control(site: Site, pauses: Mapping[str, Override]) -> Control:
-    steerable = (site.consents.control_storage and site.batteries) or (
-        site.consents.control_vehicle and site.vehicles
-    )
-    return Control(pause=pauses.get(site.id), storage_consented=bool(steerable))
 
 
 def _capacity_kwh(site: Site) -> float:

@@ -18,10 +18,12 @@ from ems.clock import JumpWatch, interval_start
 from ems.cycle import CycleRecord, Ports, run_cycle
 from ems.errors import MayNotAct, StoreError
 from ems.fast_loop import IN_FORCE, FastLoop, Pass
+from ems.feedback import Edge
 from ems.foresight import Foresight
 from ems.lead import Lead
 from ems.live import Live
 from ems.metrics import Metrics
+from ems.orders import Order
 from ems.outbox import Outbox
 from ems.plan import PlanSource
 from ems.planning import Solve, solve_in_process
@@ -128,7 +130,7 @@ class Service:
         self._solve = Bounded(
             solve, within_s=max(SOLVE_AT_LEAST_S, SOLVE_SHARE * interval_wall_s), what="the optimiser"
         )
-        self._paused: frozenset[str] = frozenset()
+        self._orders: tuple[Order, ...] = ()
         self._loop_task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._refit: asyncio.Future[None] | None = None
@@ -388,13 +390,14 @@ class Service:
         if missed:
             log.warning("cycle.missed count=%d until=%s", missed, at.isoformat())
         try:
-            self._paused = await self._overridden(at)
+            self._orders = await self._ordered(at)
             record = await run_cycle(
                 self.sites,
                 self._ports,
                 before,
                 at=at,
-                paused=self._paused,
+                orders=self._orders,
+                conducts=self._fast_loop.book.conducts,
                 missed=missed,
                 overlapped=overlapped,
             )
@@ -444,7 +447,10 @@ class Service:
         for delivery in record.deliveries:
             self.metrics.setpoints.labels(outcome=delivery.outcome).inc()
         self._count(record.snapshot)
-        for edge in record.edges:
+        self._tell_edges(record.edges)
+
+    def _tell_edges(self, edges: Sequence[Edge]) -> None:
+        for edge in edges:
             log.warning(
                 "edge site=%s %s became=%s cause=%s", edge.site_id, edge.subject, edge.became, edge.cause
             )
@@ -465,8 +471,8 @@ class Service:
             self._pass_began_s = time.monotonic()
             at = self.clock.now()
             try:
-                self._paused = await self._overridden(at)
-                self._keep(await self._fast_loop.step(at=at, paused=self._paused), at)
+                self._orders = await self._ordered(at)
+                self._keep(await self._fast_loop.step(at=at, orders=self._orders), at)
                 failing = False
             except MayNotAct as error:
                 await self._hold_back(error)
@@ -480,7 +486,10 @@ class Service:
                 await asyncio.wait_for(self._stopping.wait(), timeout=pause_s)
 
     def _keep(self, done: Pass, at: datetime) -> None:
-        """Keep what one pass did: every setpoint, and readings once in a while."""
+        """Keep what one pass did: every setpoint and change, and readings once in a while."""
+        if done.edges:
+            self._tell_edges(done.edges)
+            self.outbox.post(partial(self.store.save_edges, done.edges))
         if done.setpoints:
             self.outbox.post(partial(self.store.save_setpoints, done.setpoints, done.deliveries))
         if self._kept_at is None or at - self._kept_at >= KEEP_READINGS_EVERY:
@@ -508,13 +517,12 @@ class Service:
                 self._fast_loop.resume(())
                 await self._release(SetpointSource.FAST_LOOP)
 
-    async def _overridden(self, at: datetime) -> frozenset[str]:
-        """Return the sites whose people took control; the last known answer while the store refuses."""
+    async def _ordered(self, at: datetime) -> tuple[Order, ...]:
+        """Return what people and the grid ask, now or later; the last known answer while the store refuses."""
         try:
-            active = await asyncio.to_thread(self.store.overrides_active, at)
+            return await asyncio.to_thread(self.store.orders_from, at)
         except StoreError:
-            return self._paused
-        return frozenset(override.site_id for override in active)
+            return self._orders
 
     async def _settle_unanswered(self) -> list[Setpoint]:
         """Say of setpoints journalled by a process that then died what is known of them: that nobody knows.

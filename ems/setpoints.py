@@ -5,8 +5,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from ems.orders import PRIORITIES, SetpointSource, Standing
 from ems.plan import Plan, PlanSource, Reason
-from ems.site import BatteryAsset, PvAsset, Site, VehicleAsset
+from ems.site import SITE, BatteryAsset, PvAsset, Site, VehicleAsset
+
+__all__ = [
+    "PRIORITIES",
+    "Course",
+    "Quantity",
+    "Setpoint",
+    "SetpointKind",
+    "SetpointSource",
+    "course_of_plan",
+    "derive_setpoints",
+    "with_targets",
+]
 
 
 class SetpointKind(StrEnum):
@@ -29,21 +42,12 @@ class Quantity(StrEnum):
     """Most AC output [kW]; None lifts the limit."""
     VEHICLE_LIMIT = "vehicle_charge_limit_kw"
     """Most the vehicle may draw [kW]; 0 pauses."""
+    IMPORT_LIMIT = "import_limit_kw"
+    """Most the site may draw from the grid [kW]; kept by the service itself."""
+    EXPORT_LIMIT = "export_limit_kw"
+    """Most the site may feed into the grid [kW]; kept by the service itself."""
     OWN_MODE = "own_mode"
     """The device's own safe mode."""
-
-
-class SetpointSource(StrEnum):
-    """Who asked."""
-
-    PLAN = "plan"
-    """The planning cycle."""
-    FAST_LOOP = "fast_loop"
-    """The fast loop between two cycles."""
-    OVERRIDE = "override"
-    """A resident or operator."""
-    SAFETY = "safety"
-    """The service itself, giving a device back to its own mode."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +59,7 @@ class Setpoint:
     site_id: str
     """The site."""
     asset: str
-    """The asset."""
+    """The asset, or `site` for the connection as a whole."""
     kind: SetpointKind
     """Target, limit or mode."""
     quantity: Quantity
@@ -67,22 +71,13 @@ class Setpoint:
     valid_until: datetime
     """The device reverts by itself after this (aware UTC)."""
     priority: int
-    """Higher wins: plan 10, override 30, safety 50."""
+    """Higher wins; see `ems.orders.PRIORITIES`."""
     source: SetpointSource
     """Who asked."""
     reason: Reason | None
     """Why, as data."""
     reverts_to: str
     """What the device does afterwards, e.g. `own_mode`."""
-
-
-PRIORITIES: Mapping[SetpointSource, int] = {
-    SetpointSource.PLAN: 10,
-    SetpointSource.FAST_LOOP: 10,
-    SetpointSource.OVERRIDE: 30,
-    SetpointSource.SAFETY: 50,
-}
-"""Higher wins. The fast loop carries the plan out, so it ranks with it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +112,22 @@ def course_of_plan(site: Site, plan: Plan, at: datetime) -> Course | None:
     )
 
 
+def with_targets(site: Site, course: Course | None, standing: Standing) -> Course | None:
+    """Return the course with what people and events ask of single assets put in; None stays None without any."""
+    if not standing.targets:
+        return course
+    battery_kw = {} if course is None else dict(course.battery_kw)
+    vehicle_kw = {} if course is None else dict(course.vehicle_kw)
+    for name, order in standing.targets.items():
+        asked = vehicle_kw if isinstance(site.asset(name), VehicleAsset) else battery_kw
+        asked[name] = order.value_kw or 0.0
+    return Course(
+        battery_kw=battery_kw,
+        generation_limit_kw={} if course is None else course.generation_limit_kw,
+        vehicle_kw=vehicle_kw,
+    )
+
+
 def derive_setpoints(
     site: Site,
     course: Course | None,
@@ -125,6 +136,7 @@ def derive_setpoints(
     at: datetime,
     valid_until: datetime,
     source: SetpointSource,
+    standing: Standing | None = None,
 ) -> tuple[Setpoint, ...]:
     """Return the setpoints of one site: clamped to ratings, within consents, expiring.
 
@@ -139,50 +151,70 @@ def derive_setpoints(
     at, valid_until
         The stretch they hold for.
     source
-        Who asks.
+        Who asks, where `standing` names nobody else.
+    standing
+        Whose word counts: names who asked for a target, and the limits of the connection others have set.
     """
+    targets = {} if standing is None else standing.targets
     asked: list[tuple[BatteryAsset | PvAsset | VehicleAsset, Quantity, float | None]] = []
     for battery in site.batteries:
         if course is None or battery.name not in course.battery_kw:
             asked.append((battery, Quantity.OWN_MODE, None))
         else:
             kw = course.battery_kw[battery.name]
-            asked.append(
-                (
-                    battery,
-                    Quantity.BATTERY_POWER,
-                    min(max(kw, -battery.discharge_limit_kw), battery.charge_limit_kw),
-                )
-            )
+            kw = min(max(kw, -battery.discharge_limit_kw), battery.charge_limit_kw)
+            asked.append((battery, Quantity.BATTERY_POWER, kw))
     for pv in site.pvs:
-        asked.append(
-            (
-                pv,
-                Quantity.GENERATION_LIMIT,
-                None if course is None else course.generation_limit_kw.get(pv.name),
-            )
-        )
-    # people who take over get the charger's full power; a service that does not know keeps to the least there is
-    let_go = source in (SetpointSource.OVERRIDE, SetpointSource.SAFETY)
+        cap_kw = None if course is None else course.generation_limit_kw.get(pv.name)
+        asked.append((pv, Quantity.GENERATION_LIMIT, cap_kw))
     for vehicle in site.vehicles:
-        kw = vehicle.charge_limit_kw if let_go else vehicle.charge_min_kw
+        kw = _let_go_kw(vehicle, source, standing)
         if course is not None:
             kw = course.vehicle_kw.get(vehicle.name, kw)
-        on = kw >= 0.5 * vehicle.charge_min_kw
-        asked.append(
-            (
-                vehicle,
-                Quantity.VEHICLE_LIMIT,
-                min(max(kw, vehicle.charge_min_kw), vehicle.charge_limit_kw) if on else 0.0,
-            )
-        )
-    return tuple(
+        on = kw >= 0.5 * vehicle.charge_min_kw and kw > 0.0
+        kw = min(max(kw, vehicle.charge_min_kw), vehicle.charge_limit_kw) if on else 0.0
+        asked.append((vehicle, Quantity.VEHICLE_LIMIT, kw))
+    of_assets = [
         _setpoint(
-            site, asset.name, quantity, value_kw, plan=plan, at=at, valid_until=valid_until, source=source
+            site,
+            asset.name,
+            quantity,
+            value_kw,
+            plan=plan,
+            at=at,
+            valid_until=valid_until,
+            source=targets[asset.name].source if asset.name in targets else source,
         )
         for asset, quantity, value_kw in asked
         if _allowed(site, asset)
-    )
+    ]
+    of_site = [
+        _setpoint(
+            site, SITE, quantity, limit.kw, plan=None, at=at, valid_until=valid_until, source=limit.source
+        )
+        for quantity, limit in (
+            ()
+            if standing is None
+            else (
+                (Quantity.IMPORT_LIMIT, standing.import_limit),
+                (Quantity.EXPORT_LIMIT, standing.export_limit),
+            )
+        )
+        if limit.source is not None
+    ]
+    return (*of_assets, *of_site)
+
+
+def _let_go_kw(vehicle: VehicleAsset, source: SetpointSource, standing: Standing | None) -> float:
+    """Return what a charger may give whose vehicle nobody steers [kW].
+
+    People who take over, and a service that stops, leave the charger its full power; a service that does not know keeps
+    to the least there is, and to nothing while somebody else's limit holds.
+    """
+    if standing is not None and standing.import_limit.source is not None:
+        return 0.0
+    taken_over = source in (SetpointSource.OVERRIDE, SetpointSource.SAFETY)
+    return vehicle.charge_limit_kw if taken_over else vehicle.charge_min_kw
 
 
 def _allowed(site: Site, asset: BatteryAsset | PvAsset | VehicleAsset) -> bool:

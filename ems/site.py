@@ -24,6 +24,10 @@ Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), NUMERIC]
 Efficiency = Annotated[float, Field(gt=0.3, le=1, allow_inf_nan=False), NUMERIC]
 
 
+SITE = "site"
+"""Stands for the grid connection where an asset is named."""
+
+
 class Role(StrEnum):
     """What a device does at its site."""
 
@@ -32,6 +36,8 @@ class Role(StrEnum):
     HYBRID_INVERTER = "hybrid_inverter"
     BATTERY_INVERTER = "battery_inverter"
     CHARGER = "charger"
+    GRID_SIGNAL = "grid_signal"
+    """Says what the grid operator allows: `import_limit_kw`, `export_limit_kw`, or a relay."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +76,24 @@ class Connection:
     """Most the site may draw [kW]."""
     export_limit_kw: LimitKw
     """Most it may feed in [kW]; 0 forbids feed-in."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GridSignal:
+    """The grid operator's limit signal a site lives under; without it the fail-safe limit holds."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    failsafe_import_kw: LimitKw
+    """Most the site may draw while the signal is missing [kW]."""
+    failsafe_export_kw: LimitKw | None = None
+    """Most it may feed in while the signal is missing [kW]; None: as the connection allows."""
+    heartbeat_s: Annotated[float, Field(ge=5, le=86400), NUMERIC] = 60.0
+    """A signal that was not heard for this long is missing [s]."""
+    device: Name | None = None
+    """Device of role grid_signal that is read for it; None: it comes through the API."""
+    relay_import_kw: LimitKw | None = None
+    """Most the site may draw while the device's `limit_active` is on [kW]; for relays, which say no number."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,7 +214,11 @@ ROLES_OF_KIND: Mapping[str, tuple[Role, ...]] = {
 
 
 def contradictions(
-    *, time_zone: str | None, devices: Mapping[str, DeviceRef | None], assets: Sequence[Asset | None]
+    *,
+    time_zone: str | None,
+    devices: Mapping[str, DeviceRef | None],
+    assets: Sequence[Asset | None],
+    grid_signal: GridSignal | None = None,
 ) -> list[Contradiction]:
     """Return every contradiction between the parts; a part that is None could not be read and is left out."""
     found: list[Contradiction] = []
@@ -205,6 +233,9 @@ def contradictions(
     if len(meters) > 1 or (not meters and None not in devices.values()):
         problem = f"exactly one device needs role grid_meter, found {len(meters)}"
         found.append(Contradiction(path=("devices",), problem=problem))
+    signal_problem = _signal_problem(grid_signal, devices)
+    if signal_problem:
+        found.append(Contradiction(path=("grid_signal", "device"), problem=signal_problem))
     names: set[str] = set()
     served: set[tuple[str, str]] = set()
     for index, asset in enumerate(assets):
@@ -212,6 +243,9 @@ def contradictions(
             continue
         if asset.name in names:
             problem = f"asset name {asset.name!r} is used twice"
+            found.append(Contradiction(path=("assets", index, "name"), problem=problem))
+        if asset.name == SITE:
+            problem = f"{SITE!r} stands for the grid connection; give the asset another name"
             found.append(Contradiction(path=("assets", index, "name"), problem=problem))
         problem = _device_problem(asset, devices, served) or ""
         if problem:
@@ -234,6 +268,18 @@ def _device_problem(
         )
     if (asset.device, asset.kind) in served:
         return f"device {asset.device!r} has a {asset.kind} already; describe both as one asset"
+    return None
+
+
+def _signal_problem(signal: GridSignal | None, devices: Mapping[str, DeviceRef | None]) -> str | None:
+    """Return why the limit signal cannot come from the device it names."""
+    if signal is None or signal.device is None:
+        return None
+    if signal.device not in devices:
+        return f"grid_signal names device {signal.device!r}, which is not under devices"
+    device = devices[signal.device]
+    if device is not None and device.role is not Role.GRID_SIGNAL:
+        return f"grid_signal needs a device of role {Role.GRID_SIGNAL}, {signal.device!r} is a {device.role}"
     return None
 
 
@@ -277,12 +323,19 @@ class Site:
     """What there is to forecast and steer."""
     consents: Consents = field(default_factory=Consents)
     """What the household allows."""
+    grid_signal: GridSignal | None = None
+    """The grid operator's limit signal, where there is one."""
     co2_kg_per_kwh: Annotated[float, Field(ge=0, le=3), NUMERIC] = 0.0
     """Emission factor of imported energy [kg/kWh]; for reports."""
 
     def __post_init__(self) -> None:
         """Refuse what only shows when parts are held against each other."""
-        found = contradictions(time_zone=self.time_zone, devices=self.devices, assets=self.assets)
+        found = contradictions(
+            time_zone=self.time_zone,
+            devices=self.devices,
+            assets=self.assets,
+            grid_signal=self.grid_signal,
+        )
         if found:
             raise ValueError("; ".join(contradiction.problem for contradiction in found))
 

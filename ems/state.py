@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+from ems.orders import Order, OrderKind, SetpointSource
 from ems.readings import Quality, SiteReading, Snapshot
 from ems.site import Role, Site, VehicleAsset
 
@@ -114,6 +115,8 @@ class SiteState:
     """When the stored energies were measured; None when one was never known."""
     missing: tuple[str, ...] = ()
     """What is unknown, e.g. `meter.net_import_kw`."""
+    signal: tuple[Order, ...] = ()
+    """What the grid operator's device said last, as orders that hold until it must be heard again."""
 
     @property
     def steerable(self) -> bool:
@@ -131,6 +134,8 @@ class CarriedState:
     """When it was known."""
     sessions: Mapping[str, VehicleState] = field(default_factory=dict)
     """Last known vehicle states."""
+    signal: tuple[Order, ...] = ()
+    """What the grid operator's device said last."""
 
 
 STORED_MAX_AGE = timedelta(minutes=30)
@@ -151,7 +156,7 @@ def site_powers(site: Site, reading: SiteReading) -> SitePowers:
             name, "vehicle_net_consumption_kw" if device.role is Role.CHARGER else "net_consumption_kw"
         )
         for name, device in site.devices.items()
-        if device.role is not Role.GRID_METER
+        if device.role not in (Role.GRID_METER, Role.GRID_SIGNAL)
     }
     others_kw = total(drawn_kw)
     return SitePowers(
@@ -210,12 +215,18 @@ def estimate_state(site: Site, reading: SiteReading, carried: CarriedState, *, a
         quality=quality,
         stored_at=at if measured_now else carried.stored_at,
         missing=tuple(missing),
+        signal=_signal(site, reading, carried.signal, at=at),
     )
 
 
 def carry(state: SiteState) -> CarriedState:
     """Return what a state leaves for the next estimate."""
-    return CarriedState(stored_kwh=state.stored_kwh, stored_at=state.stored_at, sessions=state.vehicles)
+    return CarriedState(
+        stored_kwh=state.stored_kwh,
+        stored_at=state.stored_at,
+        sessions=state.vehicles,
+        signal=state.signal,
+    )
 
 
 def stored_total_kwh(site: Site, state: SiteState) -> float | None:
@@ -250,6 +261,45 @@ def _vehicle_state(
         session_kwh=session_kwh,
         wished_kwh=vehicle.wished_kwh,
         ready_at=_next_local(at, vehicle.ready_by_local, site.time_zone),
+    )
+
+
+def _signal(
+    site: Site, reading: SiteReading, carried: tuple[Order, ...], *, at: datetime
+) -> tuple[Order, ...]:
+    """Return what the grid operator's device says; while it is silent, what it said last stands until it runs out."""
+    signal = site.grid_signal
+    if signal is None or signal.device is None:
+        return ()
+    if signal.device in reading.troubles or not any(
+        key.startswith(f"{signal.device}.") for key in reading.samples
+    ):
+        return carried
+    import_kw = reading.usable(signal.device, "import_limit_kw")
+    if signal.relay_import_kw is not None:
+        active = reading.usable(signal.device, "limit_active")
+        if active is None:
+            return carried
+        if active:
+            import_kw = (
+                signal.relay_import_kw if import_kw is None else min(import_kw, signal.relay_import_kw)
+            )
+    said = {
+        OrderKind.IMPORT_LIMIT: import_kw,
+        OrderKind.EXPORT_LIMIT: reading.usable(signal.device, "export_limit_kw"),
+    }
+    return tuple(
+        Order(
+            id=f"{site.id}.{signal.device}.{kind}",
+            site_id=site.id,
+            by=signal.device,
+            kind=kind,
+            source=SetpointSource.GRID_OPERATOR,
+            value_kw=value_kw,
+            from_at=at,
+            until_at=at + timedelta(seconds=signal.heartbeat_s),
+        )
+        for kind, value_kw in said.items()
     )
 
 

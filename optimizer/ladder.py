@@ -22,6 +22,8 @@ class Ladder:
     """per kWh above the contracted import or export limit."""
     event_limit: float = 500.0
     """per kWh above a capacity-limit event's limit."""
+    override: float = 300.0
+    """per kWh a battery departs from the power people asked it for; twice that at once, falling over the horizon."""
     shed_load: float = 200.0
     """per kWh of sheddable load not served, class 0; each further class costs half of the one before."""
     unserved_heat: float = 150.0

@@ -248,15 +248,19 @@ async def home_live(request: Request, desk: AnyDesk, session: Resident, site_id:
 
 @router.post("/homes/{site_id}/control", dependencies=[SameOrigin])
 def steer(desk: AnyDesk, session: Steering, site_id: str, fields: Fields) -> Response:
-    """Pause or resume automatic control with one tap."""
+    """Pause or resume automatic control, or charge the car now, with one tap."""
     own_form(desk, session, fields)
-    wish = fields.get("wish", "")
-    if wish == "resume":
+    wish, asset = fields.get("wish", ""), fields.get("asset", "")
+    if wish == "charge":
+        desk.commands.charge_now(session.principal, site_id, asset)
+    elif wish == "plan":
+        desk.commands.end_target(session.principal, site_id, asset)
+    elif wish == "resume":
         desk.commands.resume(session.principal, site_id)
     elif wish in PAUSES:
         desk.commands.pause(session.principal, site_id, lasts=PAUSES[wish])
     else:
-        raise Unusable("body.wish", "must be `resume`, `day` or `open`")
+        raise Unusable("body.wish", "must be `resume`, `day`, `open`, `charge` or `plan`")
     return RedirectResponse(f"/homes/{site_id}", status_code=303)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from api.dashboard.words import N_, SMALL_KW, Words
 from ems.access import Principal
 from ems.feedback import Edge, IntervalAccount
+from ems.orders import SetpointSource
 from ems.plan import Action, Plan, PlanSource, Reason
 from ems.queries import (
     Control,
@@ -23,7 +24,7 @@ from ems.queries import (
     SiteNow,
 )
 from ems.readings import Quality
-from ems.site import Site
+from ems.site import Site, VehicleAsset
 
 BEHIND, AHEAD = timedelta(hours=12), timedelta(hours=24)
 """What a chart shows of past and future."""
@@ -90,6 +91,39 @@ class PresentView:
     def headline(self) -> str:
         """The one sentence."""
         return self.words.headline(self.site, self.now)
+
+    @property
+    def chargeable(self) -> tuple[VehicleAsset, ...]:
+        """Vehicles the household may ask to be charged at once."""
+        steered = self.site.consents.control_vehicle and self.control.pause is None
+        return self.site.vehicles if steered else ()
+
+    @property
+    def said_by_others(self) -> tuple[str, ...]:
+        """Whose word counts beside the plan's: what the household asked of its car, and limits set from outside."""
+        say, counts = self.words.say, self.control.standing
+        told = [
+            say(
+                N_("The car charges now, as you asked, until %(time)s at the latest."),
+                time=self.words.time(order.until_at),
+            )
+            for order in counts.targets.values()
+            if order.source is SetpointSource.OVERRIDE
+            and isinstance(self.site.asset(order.asset or ""), VehicleAsset)
+        ]
+        limit = counts.import_limit
+        texts = {
+            SetpointSource.GRID_OPERATOR: N_(
+                "The grid operator lets this home draw at most %(power)s right now."
+            ),
+            SetpointSource.EVENT: N_("During a demand-response event this home draws at most %(power)s."),
+            SetpointSource.SAFETY: N_(
+                "The grid operator's signal is missing. Until it is back this home draws at most %(power)s."
+            ),
+        }
+        if limit.source in texts:
+            told.append(say(texts[limit.source], power=self.words.kw(limit.kw)))
+        return tuple(told)
 
     @property
     def tiles(self) -> tuple[Tile, ...]:

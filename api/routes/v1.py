@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
@@ -24,8 +24,9 @@ from api.problems import (
 )
 from api.stream import Streams
 from ems.access import Principal, Scope
-from ems.errors import NoPlan, StoreError, UnknownSite
+from ems.errors import NoPlan, NotPossible, StoreError, UnknownAsset, UnknownSite
 from ems.live import Changes
+from ems.orders import OrderKind
 
 ALWAYS = (NotSignedIn, NotAllowed, TooManyAttempts, RequestValidationError, StoreError)
 AT_SITE = documented(*ALWAYS, UnknownSite)
@@ -47,14 +48,7 @@ STREAM = "Each event is one `Setpoints` object; the first comes at once. Ends af
 LONGEST_SPAN = timedelta(days=31)
 """Longest stretch of intervals, readings or setpoints answered at once."""
 
-INSTANT = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+-]\d\d:\d\d)$")
 DAY = re.compile(r"^\d{4}-\d\d-\d\d$")
-
-
-def _instant(value: object) -> object:
-    if isinstance(value, str) and not INSTANT.match(value):
-        raise ValueError("write an instant such as 2026-06-03T09:15:00Z, with offset; in a URL, + is %2B")
-    return value
 
 
 def _day(value: object) -> object:
@@ -63,13 +57,19 @@ def _day(value: object) -> object:
     return value
 
 
-Instant = Annotated[AwareDatetime, BeforeValidator(_instant)]
-"""ISO 8601 with offset and nothing else: a bare number is not a time."""
 Day = Annotated[date, BeforeValidator(_day)]
 
 router = APIRouter(prefix="/v1")
 SiteId = Annotated[
     str, Path(description="Id of the site.", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["home-01"])
+]
+
+AssetName = Annotated[
+    str, Path(description="Name of a battery or vehicle.", pattern=r"^[a-z][a-z0-9_]{0,31}$")
+]
+EventId = Annotated[
+    str,
+    Path(description="The programme's name for the event.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"),
 ]
 
 
@@ -89,8 +89,10 @@ class PageQuery(NoQuery):
 class SpanQuery(NoQuery):
     """A stretch of time [start, end); by default the last 24 hours."""
 
-    start: Instant | None = Field(default=None, description="First instant, with offset; 24 h before `end`.")
-    end: Instant | None = Field(default=None, description="End, exclusive, with offset; now.")
+    start: wire.Instant | None = Field(
+        default=None, description="First instant, with offset; 24 h before `end`."
+    )
+    end: wire.Instant | None = Field(default=None, description="End, exclusive, with offset; now.")
 
     def span(self, now: datetime) -> tuple[datetime, datetime]:
         """Return both ends; raises `Unusable`."""
@@ -126,13 +128,13 @@ class ReadingsQuery(LimitedSpanQuery):
 class IssueQuery(NoQuery):
     """Which issue of a forecast."""
 
-    issued_at: Instant | None = Field(default=None, description="The latest unless given.")
+    issued_at: wire.Instant | None = Field(default=None, description="The latest unless given.")
 
 
 class PlanQuery(NoQuery):
     """Which plan."""
 
-    at: Instant | None = Field(
+    at: wire.Instant | None = Field(
         default=None, description="In force at this instant; else the one decided last."
     )
 
@@ -149,7 +151,7 @@ class DaysQuery(NoQuery):
 class SinceQuery(NoQuery):
     """Since when, and how many."""
 
-    since: Instant | None = Field(default=None, description="Only from here on; the last 7 days.")
+    since: wire.Instant | None = Field(default=None, description="Only from here on; the last 7 days.")
     limit: int = Field(default=100, ge=1, le=1000, description="Most to return.")
 
 
@@ -379,6 +381,122 @@ def resume(
 ) -> Response:
     """Hand the site back to automatic control; nothing happens when it was not paused."""
     desk.commands.resume(who, site_id)
+    return Response(status_code=204)
+
+
+@router.put(
+    "/sites/{site_id}/control/targets/{asset}",
+    tags=["control"],
+    responses=AT_SITE | documented(BodyTooLarge, UnknownAsset, UnknownSite, NotPossible),
+)
+def set_target(
+    desk: AnyDesk,
+    who: Annotated[Principal, Depends(Requires(Scope.CONTROL_WRITE))],
+    site_id: SiteId,
+    asset: AssetName,
+    body: wire.TargetIn,
+    _: Empty,
+) -> wire.ControlOut:
+    """Take over one battery or vehicle for a while; it goes to a power and the plan goes along with it."""
+    lasts = timedelta(hours=body.lasts_h)
+    desk.commands.set_target(who, site_id, asset, value_kw=body.value_kw, lasts=lasts, note=body.note)
+    return wire.control_out(desk.queries.control(who, site_id))
+
+
+@router.delete(
+    "/sites/{site_id}/control/targets/{asset}", tags=["control"], status_code=204, responses=AT_SITE
+)
+def end_target(
+    desk: AnyDesk,
+    who: Annotated[Principal, Depends(Requires(Scope.CONTROL_WRITE))],
+    site_id: SiteId,
+    asset: AssetName,
+    _: Empty,
+) -> Response:
+    """Give an asset back to the plan; nothing happens when nobody had taken it over."""
+    desk.commands.end_target(who, site_id, asset)
+    return Response(status_code=204)
+
+
+@router.get("/sites/{site_id}/limits", tags=["grid"], responses=AT_SITE)
+def limits(
+    desk: AnyDesk,
+    who: Annotated[Principal, Depends(Requires(Scope.LIMITS_READ))],
+    site_id: SiteId,
+    _: Empty,
+) -> wire.LimitsOut:
+    """What bounds the connection now, and who set it."""
+    return wire.limits_out(site_id, desk.queries.control(who, site_id))
+
+
+@router.put("/sites/{site_id}/limits", tags=["grid"], responses=AT_SITE | documented(BodyTooLarge))
+def set_limits(
+    desk: AnyDesk,
+    who: Annotated[Principal, Depends(Requires(Scope.LIMITS_WRITE))],
+    site_id: SiteId,
+    body: wire.LimitsIn,
+    _: Empty,
+) -> wire.LimitsOut:
+    """Limit the connection in the grid operator's name until `lasts_s` is over; the heartbeat of a limit signal."""
+    desk.commands.set_limits(
+        who,
+        site_id,
+        import_kw=body.import_limit_kw,
+        export_kw=body.export_limit_kw,
+        lasts=timedelta(seconds=body.lasts_s),
+    )
+    return wire.limits_out(site_id, desk.queries.control(who, site_id))
+
+
+@router.delete("/sites/{site_id}/limits", tags=["grid"], status_code=204, responses=AT_SITE)
+def end_limits(
+    desk: AnyDesk,
+    who: Annotated[Principal, Depends(Requires(Scope.LIMITS_WRITE))],
+    site_id: SiteId,
+    _: Empty,
+) -> Response:
+    """End the grid operator's limits; a site that lives under a signal falls back to its fail-safe limit."""
+    desk.commands.end_limits(who, site_id)
+    return Response(status_code=204)
+
+
+@router.put(
+    "/sites/{site_id}/events/{event_id}",
+    tags=["grid"],
+    responses=AT_SITE | documented(BodyTooLarge, UnknownAsset, UnknownSite, NotPossible),
+)
+def set_event(
+    desk: AnyDesk,
+    who: Annotated[Principal, Depends(Requires(Scope.EVENTS_WRITE))],
+    site_id: SiteId,
+    event_id: EventId,
+    body: wire.EventIn,
+    _: Empty,
+) -> wire.ControlOut:
+    """Announce a demand-response event to a site, or replace it; people of the site may still take over."""
+    desk.commands.set_event(
+        who,
+        site_id,
+        event_id,
+        kind=OrderKind(body.kind),
+        value_kw=body.value_kw,
+        from_at=body.start,
+        until_at=body.end,
+        asset=body.asset,
+    )
+    return wire.control_out(desk.queries.control(who, site_id))
+
+
+@router.delete("/sites/{site_id}/events/{event_id}", tags=["grid"], status_code=204, responses=AT_SITE)
+def end_event(
+    desk: AnyDesk,
+    who: Annotated[Principal, Depends(Requires(Scope.EVENTS_WRITE))],
+    site_id: SiteId,
+    event_id: EventId,
+    _: Empty,
+) -> Response:
+    """Cancel an event; nothing happens when there is none of that name."""
+    desk.commands.end_event(who, site_id, event_id)
     return Response(status_code=204)
 
 

@@ -1,4 +1,4 @@
-"""What people ask for and who they are: overrides and API keys."""
+"""What people ask for and who they are: orders and API keys."""
 
 import json
 from collections.abc import Mapping
@@ -9,62 +9,80 @@ import sqlalchemy as sa
 
 from ems.access import AccessRole, ApiKey
 from ems.errors import StoreError
+from ems.orders import Order, OrderKind, SetpointSource
 from ems.store.database import Database
 from ems.store.packing import from_ms, text, to_ms
-from ems.store.tables import api_keys, overrides
-from ems.store.types import Override, OverrideKind
+from ems.store.tables import api_keys, orders
 
 
-def insert_override(conn: sa.Connection, database: Database, override: Override) -> None:
-    """Keep an override. The same id again changes nothing."""
+def insert_order(conn: sa.Connection, database: Database, order: Order) -> None:
+    """Keep an order. The same id again changes nothing."""
     conn.execute(
-        database.insert(overrides).on_conflict_do_nothing(),
+        database.insert(orders).on_conflict_do_nothing(),
         {
-            "id": override.id,
-            "site_id": override.site_id,
-            "by": override.by,
-            "kind": override.kind.value,
-            "from_ms": to_ms(override.from_at),
-            "until_ms": to_ms(override.until_at),
-            "note": text(override.note),
-            "ended_ms": None if override.ended_at is None else to_ms(override.ended_at),
-            "ended_by": override.ended_by,
+            "id": order.id,
+            "site_id": order.site_id,
+            "by": order.by,
+            "kind": order.kind.value,
+            "source": order.source.value,
+            "asset": order.asset,
+            "value_kw": order.value_kw,
+            "from_ms": to_ms(order.from_at),
+            "until_ms": to_ms(order.until_at),
+            "note": text(order.note),
+            "ended_ms": None if order.ended_at is None else to_ms(order.ended_at),
+            "ended_by": order.ended_by,
         },
     )
 
 
-def overrides_active(conn: sa.Connection, at: datetime) -> tuple[Override, ...]:
-    """Return the overrides in force."""
+def orders_from(conn: sa.Connection, at: datetime) -> tuple[Order, ...]:
+    """Return the orders that hold at `at` or will hold later."""
     at_ms = to_ms(at)
-    row = overrides.c
+    row = orders.c
     found = conn.execute(
-        sa.select(overrides)
-        .where(
-            row.until_ms > at_ms, row.from_ms <= at_ms, sa.or_(row.ended_ms.is_(None), row.ended_ms > at_ms)
-        )
+        sa.select(orders)
+        .where(row.until_ms > at_ms, sa.or_(row.ended_ms.is_(None), row.ended_ms > at_ms))
         .order_by(row.from_ms, row.id)
     )
-    return tuple(_override(found_row) for found_row in found.mappings())
+    return tuple(_order(found_row) for found_row in found.mappings())
 
 
-def end_override(conn: sa.Connection, override_id: str, at: datetime, by: str) -> Override | None:
-    """End an override; the first end stays."""
-    one = overrides.c.id == override_id
+def find_order(conn: sa.Connection, order_id: str) -> Order | None:
+    """Return an order by its id."""
+    row = conn.execute(sa.select(orders).where(orders.c.id == order_id)).mappings().first()
+    return None if row is None else _order(row)
+
+
+def end_order(conn: sa.Connection, order_id: str, at: datetime, by: str) -> Order | None:
+    """End an order; the first end stays."""
     conn.execute(
-        sa.update(overrides)
-        .where(one, overrides.c.ended_ms.is_(None))
+        sa.update(orders)
+        .where(orders.c.id == order_id, orders.c.ended_ms.is_(None))
         .values(ended_ms=to_ms(at), ended_by=by)
     )
-    row = conn.execute(sa.select(overrides).where(one)).mappings().first()
-    return None if row is None else _override(row)
+    return find_order(conn, order_id)
 
 
-def _override(row: Mapping[Any, Any]) -> Override:
-    return Override(
+def renew_order(conn: sa.Connection, order_id: str, until: datetime) -> None:
+    """Let an order that was not ended hold longer; it never ends earlier by this."""
+    until_ms = to_ms(until)
+    conn.execute(
+        sa.update(orders)
+        .where(orders.c.id == order_id, orders.c.ended_ms.is_(None), orders.c.until_ms < until_ms)
+        .values(until_ms=until_ms)
+    )
+
+
+def _order(row: Mapping[Any, Any]) -> Order:
+    return Order(
         id=row["id"],
         site_id=row["site_id"],
         by=row["by"],
-        kind=OverrideKind(row["kind"]),
+        kind=OrderKind(row["kind"]),
+        source=SetpointSource(row["source"]),
+        asset=row["asset"],
+        value_kw=row["value_kw"],
         from_at=from_ms(row["from_ms"]),
         until_at=from_ms(row["until_ms"]),
         note=row["note"],

@@ -68,7 +68,7 @@ def prune(database: Database, now: datetime, retention: Retention) -> Pruned:
         "records": (tables.records, "at_ms", before(retention.records_days)),
         "cycles": (tables.cycles, "at_ms", before(retention.cycles_days)),
         "edges": (tables.edges, "at_ms", before(retention.edges_days)),
-        "overrides": (tables.overrides, "until_ms", before(retention.overrides_days)),
+        "orders": (tables.orders, "until_ms", before(retention.orders_days)),
     }
     counts = {
         name: _delete(database, table, column, mark, None) for name, (table, column, mark) in at_once.items()
@@ -89,7 +89,7 @@ def prune(database: Database, now: datetime, retention: Retention) -> Pruned:
         setpoints=counts["setpoints"] + counts["deliveries"],
         cycles=counts["cycles"],
         edges=counts["edges"],
-        overrides=counts["overrides"],
+        orders=counts["orders"],
         freed_bytes=_shrink(database) if database.is_sqlite else 0,
     )
 

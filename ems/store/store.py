@@ -11,6 +11,7 @@ from typing import Self
 from ems.access import ApiKey
 from ems.cycle import CycleRecord
 from ems.feedback import Edge, IntervalAccount
+from ems.orders import Order
 from ems.plan import Plan
 from ems.publishing import Delivery
 from ems.readings import Sample, SiteReading
@@ -30,7 +31,6 @@ from ems.store.types import (
     CycleRow,
     DeliveredSetpoint,
     LoadPvHistory,
-    Override,
     Pruned,
     Retention,
     SampleSeries,
@@ -177,20 +177,37 @@ class Store:
         with self._database.reading() as conn:
             return setpoint_rows.edges_since(conn, site_id, since, limit)
 
-    def save_override(self, override: Override) -> None:
-        """Keep a request to leave a site alone."""
+    def save_order(self, order: Order) -> None:
+        """Keep somebody's word to a site."""
         with self._database.writing() as conn:
-            people.insert_override(conn, self._database, override)
+            people.insert_order(conn, self._database, order)
 
-    def overrides_active(self, at: datetime) -> tuple[Override, ...]:
-        """Return the overrides in force at `at`, of all sites."""
+    def replace_orders(self, ended: Sequence[str], by: Order, at: datetime) -> None:
+        """End orders and keep the one that takes their place, in one transaction."""
+        with self._database.writing() as conn:
+            for order_id in ended:
+                people.end_order(conn, order_id, at, by.by)
+            people.insert_order(conn, self._database, by)
+
+    def orders_from(self, at: datetime) -> tuple[Order, ...]:
+        """Return the orders of all sites that hold at `at` or will hold later."""
         with self._database.reading() as conn:
-            return people.overrides_active(conn, at)
+            return people.orders_from(conn, at)
 
-    def end_override(self, override_id: str, at: datetime, by: str) -> Override | None:
-        """End an override early and return it; None when it is unknown. An ended one stays as it ended."""
+    def find_order(self, order_id: str) -> Order | None:
+        """Return an order by its id."""
+        with self._database.reading() as conn:
+            return people.find_order(conn, order_id)
+
+    def renew_order(self, order_id: str, until: datetime) -> None:
+        """Let an order hold longer than it said."""
         with self._database.writing() as conn:
-            return people.end_override(conn, override_id, at, by)
+            people.renew_order(conn, order_id, until)
+
+    def end_order(self, order_id: str, at: datetime, by: str) -> Order | None:
+        """End an order early and return it; None when it is unknown. An ended one stays as it ended."""
+        with self._database.writing() as conn:
+            return people.end_order(conn, order_id, at, by)
 
     def add_key(self, key: ApiKey) -> None:
         """Keep an API key; StoreError when its id is taken by another key."""

@@ -179,13 +179,16 @@ edges = Table(
     sqlite_with_rowid=False,
 )
 
-overrides = Table(
-    "overrides",
+orders = Table(
+    "orders",
     metadata,
     Column("id", Text, primary_key=True),
     Column("site_id", Text, nullable=False),
     Column("by", Text, nullable=False),
     Column("kind", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("asset", Text),
+    Column("value_kw", Double),
     Column("from_ms", BigInteger, nullable=False),
     Column("until_ms", BigInteger, nullable=False),
     Column("note", Text, nullable=False),

@@ -1,49 +1,12 @@
-"""What the store gives back where no type of the cycle fits, and what people may ask it to keep."""
+"""What the store gives back where no type of the cycle fits."""
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
 from ems.codec import FloatArray, IntArray
 from ems.publishing import Delivery
 from ems.readings import Quality
 from ems.setpoints import Setpoint
-
-
-class OverrideKind(StrEnum):
-    """What a person asked for."""
-
-    PAUSE = "pause"
-    """Automatic control of the site rests; devices run their own mode."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Override:
-    """A resident or operator took control of a site until an instant; it always wins over the plan."""
-
-    id: str
-    """Unique; the same request made twice has the same id."""
-    site_id: str
-    """The site."""
-    by: str
-    """Who asked: the key id or name the request came with."""
-    kind: OverrideKind
-    """What was asked."""
-    from_at: datetime
-    """First instant it holds (aware UTC)."""
-    until_at: datetime
-    """It ends by itself here (aware UTC)."""
-    note: str = ""
-    """What the person said about it."""
-    ended_at: datetime | None = None
-    """When somebody ended it early; None when nobody did (aware UTC)."""
-    ended_by: str | None = None
-    """Who ended it early."""
-
-    def holds_at(self, at: datetime) -> bool:
-        """Tell whether it is in force."""
-        until_at = self.until_at if self.ended_at is None else min(self.ended_at, self.until_at)
-        return self.from_at <= at < until_at
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -216,8 +179,8 @@ class Retention:
     """Cycles in figures."""
     edges_days: float = 400
     """Edges."""
-    overrides_days: float = 400
-    """Overrides after their end."""
+    orders_days: float = 400
+    """Orders after their end."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -244,7 +207,7 @@ class Pruned:
     """Cycles removed."""
     edges: int
     """Edges removed."""
-    overrides: int
-    """Overrides removed."""
+    orders: int
+    """Orders removed."""
     freed_bytes: int
     """Given back to the file system; a steady file reuses its pages and gives back none."""

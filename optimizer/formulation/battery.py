@@ -61,6 +61,10 @@ class Battery(Asset):
     """Convex wear by depth of discharge, shallow slice first; empty: `wear_per_kwh` alone."""
     inverter: str | None = None
     """Hybrid inverter it hangs behind (DC-coupled); None: at the site bus."""
+    asked_kw: FloatArray | None = None
+    """Net consumption at its terminals that people asked for [kW, charging +], (T,); nan where nobody did.
+
+    How much is soft; it never moves the other way."""
 
     def __post_init__(self) -> None:
         freeze(
@@ -77,6 +81,7 @@ class Battery(Asset):
             "band_price_per_kwh_h",
             "end_value_per_kwh",
             "wear_per_kwh",
+            "asked_kw",
         )
 
     def validate(self, check: Check) -> None:
@@ -96,6 +101,8 @@ class Battery(Asset):
             check.number("band_price_per_kwh_h", self.band_price_per_kwh_h, least=0.0)
         if self.end_value_per_kwh is not None:
             check.number("end_value_per_kwh", self.end_value_per_kwh)
+        if self.asked_kw is not None:
+            check.number("asked_kw", np.nan_to_num(self.asked_kw), length=check.intervals)
         wear = [segment.wear_per_kwh for segment in self.wear_segments]
         if wear != sorted(wear) or (wear and wear[0] < 0):
             check.refuse("wear_segments", wear, "deeper slices must not be cheaper")
@@ -115,6 +122,7 @@ class Battery(Asset):
             segments=len(self.wear_segments),
             has_floor=self._has_floor(),
             has_ceiling=self.band_max_kwh is not None,
+            is_asked=self.asked_kw is not None,
         )
 
     @classmethod
@@ -126,6 +134,8 @@ class Battery(Asset):
         add_power_limits(site, key, charge, discharge)
         add_stored_balance(site, key, charge, discharge, stored, leaks=shape.leaks)
         add_band(site, key, stored, has_floor=shape.has_floor, has_ceiling=shape.has_ceiling)
+        if shape.is_asked:
+            add_asked_power(site, key, charge, discharge)
         if shape.segments:
             add_wear_segments(site, key, charge, discharge, stored, segments=shape.segments)
         site.prefer(key, "charge", charge)
@@ -165,6 +175,15 @@ class Battery(Asset):
             "discharge_cost": hours * self.wear_per_kwh,
             "end_cost": -end_value(self, problem),
         }
+        if self.asked_kw is not None:
+            asked = ~np.isnan(self.asked_kw)
+            numbers |= {
+                # asked to charge it never discharges to have room again, and the other way round
+                "charge_limit_kw": np.where(asked & ~(self.asked_kw > 0.0), 0.0, self.charge_limit_kw),
+                "discharge_limit_kw": np.where(asked & ~(self.asked_kw < 0.0), 0.0, self.discharge_limit_kw),
+                "asked_kw": np.where(asked, self.asked_kw, 0.0),
+                "asked_cost": np.where(asked, self._override_price(problem), 0.0) * hours,
+            }
         for k, (wear, size, first) in enumerate(_segments(self)):
             numbers |= {
                 f"slice{k}_cost": hours * wear,
@@ -203,7 +222,7 @@ class Battery(Asset):
 
     def idle(self, problem: DispatchProblem) -> Mapping[str, int | IntArray] | None:
         """At rest: powers at zero, stored energy basic."""
-        if self.wear_segments or self.inverter is not None:
+        if self.wear_segments or self.inverter is not None or self.asked_kw is not None:
             return None
         return {"charge": AT_LOWER, "discharge": AT_LOWER, "stored": BASIC}
 
@@ -245,6 +264,9 @@ class Battery(Asset):
         if self.band_max_kwh is not None:
             ceiling = np.minimum(self.band_max_kwh, self.capacity_kwh)
             report.wish("band_max", name, stored[1:] - ceiling, hours, 0.1 * price, unit="kWh h")
+        if self.asked_kw is not None:
+            missed = np.nan_to_num(np.abs(charge - discharge - self.asked_kw))
+            report.wish("override", name, missed, hours, self._override_price(problem), unit="kWh")
         report.charge("wear", name, self.wear_per_kwh * float(hours @ discharge))
         if self.wear_segments:
             report.charge("wear_depth", name, _wear_by_depth(self, schedule, hours))
@@ -253,6 +275,11 @@ class Battery(Asset):
     def _has_floor(self) -> bool:
         least = self.band_min_kwh
         return least > 0.0 if isinstance(least, float) else bool((least > 0.0).any())
+
+    def _override_price(self, problem: DispatchProblem) -> FloatArray:
+        """Price of each kWh away from what was asked [currency/kWh], (T,); falling, so that what fits is done at once."""
+        sooner = 2.0 - np.arange(problem.intervals) / problem.intervals
+        return LADDER.override * problem.price_scale * sooner
 
     def _band_price(self, problem: DispatchProblem) -> float:
         if self.band_price_per_kwh_h is not None:
@@ -269,6 +296,7 @@ class BatteryShape:
     segments: int
     has_floor: bool
     has_ceiling: bool
+    is_asked: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -330,6 +358,16 @@ def add_band(site: SiteModel, key: str, stored: Vector, *, has_floor: bool, has_
         above = site.variable(key, "above")
         site.rows(key, "ceiling", lambda t: stored[t] - above[t] <= ceiling[t])
         site.cost(site.parameter(key, "ceiling_cost"), above)
+
+
+def add_asked_power(site: SiteModel, key: str, charge: Vector, discharge: Vector) -> None:
+    """charge[t] - discharge[t] - over[t] + short[t] = asked[t]; both are paid where somebody asked, else free."""
+    asked = site.parameter(key, "asked_kw")
+    price = site.parameter(key, "asked_cost")
+    over, short = site.variable(key, "over"), site.variable(key, "short")
+    site.rows(key, "asked", lambda t: charge[t] - discharge[t] - over[t] + short[t] == asked[t])
+    site.cost(price, over)
+    site.cost(price, short)
 
 
 def add_one_direction(site: SiteModel, key: str, charge: Vector, discharge: Vector) -> None:

@@ -255,7 +255,7 @@ def make_powers(site: Site, at: datetime = NOW) -> SitePowers:
 def make_live(site: Site, at: datetime = NOW) -> LiveState:
     return LiveState(
         at=at, powers=make_powers(site, at), stored_kwh={"battery": CAPACITY_KWH * stored_frac(at)}, setpoints={},
-        troubles={}, quality=Quality.GOOD,
+        troubles={}, signal=(), quality=Quality.GOOD,
     )  # fmt: skip
 
 
@@ -386,6 +386,7 @@ def make_street(folder: Path, settings: Settings | None = None, template: Path |
         ("operator", AccessRole.OPERATOR, None),
         ("controller", AccessRole.CONTROLLER, ("home-01",)),
         ("resident", AccessRole.RESIDENT, ("home-01",)),
+        ("grid_operator", AccessRole.GRID_OPERATOR, ("home-01",)),
         ("neighbour", AccessRole.RESIDENT, ("home-02",)),
         ("third", AccessRole.RESIDENT, ("home-03",)),
     ):

@@ -155,10 +155,111 @@ def test_a_pause_is_on_record_with_who_when_and_why(client: TestClient, street: 
     assert client.get("/v1/sites/home-01/control", headers=headers).json()["automatic"] is True
 
 
+def test_a_resident_takes_over_the_battery_and_gives_it_back(client: TestClient, street: Any) -> None:
+    headers = street.headers("resident")
+    url = "/v1/sites/home-01/control/targets/battery"
+    answer = client.put(url, headers=headers, json={"value_kw": 1.5, "lasts_h": 2, "note": "guests"}).json()
+    (target,) = answer["targets"]
+    assert (target["asset"], target["value_kw"], target["source"]) == ("battery", 1.5, "override")
+    assert (target["start"], target["end"]) == ("2026-06-03T04:20:00Z", "2026-06-03T06:20:00Z")
+    again = client.put(url, headers=headers, json={"value_kw": -1.0, "lasts_h": 1}).json()
+    assert [one["value_kw"] for one in again["targets"]] == [-1.0], "the later word replaces the earlier"
+    assert again["outranked"] == []
+    assert client.delete(url, headers=headers).status_code == 204
+    assert client.get("/v1/sites/home-01/control", headers=headers).json()["targets"] == []
+
+
+@pytest.mark.parametrize(
+    ("asset", "kw", "status", "kind"),
+    [
+        ("battery", 99.0, 409, "not-possible"),
+        ("roof", 1.0, 404, "unknown-asset"),
+        ("nothing", 1.0, 404, "unknown-asset"),
+    ],
+)
+def test_a_target_that_cannot_be_is_refused_by_name(
+    client: TestClient, street: Any, asset: str, kw: float, status: int, kind: str
+) -> None:
+    answer = client.put(
+        f"/v1/sites/home-01/control/targets/{asset}",
+        headers=street.headers("resident"),
+        json={"value_kw": kw, "lasts_h": 2},
+    )
+    assert (answer.status_code, answer.json()["type"]) == (status, f"urn:ems:problem:{kind}")
+    assert asset in answer.json()["detail"]
+
+
+def test_the_grid_operators_limit_is_renewed_by_sending_it_again(client: TestClient, street: Any) -> None:
+    headers, url = street.headers("grid_operator"), "/v1/sites/home-01/limits"
+    first = client.put(url, headers=headers, json={"import_limit_kw": 4.2, "lasts_s": 60}).json()
+    assert first["import_limit"]["kw"] == 4.2
+    assert first["import_limit"]["source"] == "grid_operator"
+    street.service.clock.advance(50)
+    renewed = client.put(url, headers=headers, json={"import_limit_kw": 4.2, "lasts_s": 60}).json()
+    assert renewed["import_limit"]["order_id"] == first["import_limit"]["order_id"]
+    street.service.clock.advance(50)
+    assert client.get(url, headers=headers).json()["import_limit"]["kw"] == 4.2
+    street.service.clock.advance(20)
+    assert client.get(url, headers=headers).json()["import_limit"]["source"] is None, "not renewed, it ended"
+
+
+def test_an_event_gives_way_to_people_and_says_so(client: TestClient, street: Any) -> None:
+    event = {
+        "kind": "import_limit",
+        "value_kw": 1.0,
+        "start": "2026-06-03T04:00:00Z",
+        "end": "2026-06-03T06:00:00Z",
+    }
+    operator, resident = street.headers("operator"), street.headers("resident")
+    answer = client.put("/v1/sites/home-01/events/dr-7", headers=operator, json=event).json()
+    assert (answer["import_limit"]["kw"], answer["import_limit"]["source"]) == (1.0, "event")
+    client.put("/v1/sites/home-01/control/pause", headers=resident, json={"lasts_h": 1})
+    paused = client.get("/v1/sites/home-01/control", headers=operator).json()
+    assert paused["import_limit"]["source"] is None
+    assert [(lost["order"]["note"], lost["order"]["source"]) for lost in paused["outranked"]] == [
+        ("dr-7", "event")
+    ]
+    moved = event | {"start": "2026-06-03T05:00:00Z"}
+    later = client.put("/v1/sites/home-01/events/dr-7", headers=operator, json=moved).json()
+    assert [order["start"] for order in later["coming"]] == ["2026-06-03T05:00:00Z"], "one event, one order"
+    assert client.delete("/v1/sites/home-01/events/dr-7", headers=operator).status_code == 204
+    assert client.get("/v1/sites/home-01/control", headers=operator).json()["coming"] == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"end": "2026-06-03T04:00:00Z"},
+        {"start": "2027-01-01T00:00:00Z", "end": "2027-01-01T01:00:00Z"},
+        {"value_kw": -1.0},
+        {"kind": "target"},
+        {"asset": "battery"},
+    ],
+    ids=[
+        "ends before it begins",
+        "too far ahead",
+        "a limit below zero",
+        "a target of nobody",
+        "a limit of an asset",
+    ],
+)
+def test_an_event_that_cannot_be_is_refused(client: TestClient, street: Any, change: dict[str, Any]) -> None:
+    event = {
+        "kind": "import_limit",
+        "value_kw": 1.0,
+        "start": "2026-06-03T05:00:00Z",
+        "end": "2026-06-03T06:00:00Z",
+    }
+    answer = client.put(
+        "/v1/sites/home-01/events/dr-7", headers=street.headers("operator"), json=event | change
+    )
+    assert answer.status_code == 409
+
+
 def test_the_latest_pause_counts_even_when_it_is_shorter(street: Any, kit: ModuleType) -> None:
     service, told = street.service, []
     commands = Commands(
-        site_ids=frozenset({"home-01"}),
+        sites={"home-01": service.sites[0]},
         store=service.store,
         live=service.live,
         clock=service.clock,

@@ -113,8 +113,8 @@ def opened(browser: Any, url: str, street: Any) -> Iterator[Callable[..., Any]]:
         return page
 
     yield open_page
-    for pause in street.service.store.overrides_active(street.service.clock.now()):
-        street.service.store.end_override(pause.id, street.service.clock.now(), "test")
+    for pause in street.service.store.orders_from(street.service.clock.now()):
+        street.service.store.end_order(pause.id, street.service.clock.now(), "test")
     for context in contexts:
         context.close()
 
@@ -208,10 +208,10 @@ def test_a_person_pauses_and_resumes_without_scripts(opened: Callable[..., Any],
     page = opened("home-01", scripts=False)
     page.click("button[value='day']")
     assert "paused until 13:20 tomorrow" in page.inner_text(".control")
-    assert street.service.store.overrides_active(street.service.clock.now())[0].site_id == "home-01"
+    assert street.service.store.orders_from(street.service.clock.now())[0].site_id == "home-01"
     page.click("button[value='resume']")
     assert "Automatic control is on" in page.inner_text(".control")
-    assert street.service.store.overrides_active(street.service.clock.now()) == ()
+    assert street.service.store.orders_from(street.service.clock.now()) == ()
 
 
 def test_essentials_are_there_without_scripts(opened: Callable[..., Any]) -> None:

@@ -177,15 +177,75 @@ def test_pause_and_resume_by_form(client: TestClient, street: Any) -> None:
     token = token_of(page.text)
     answer = client.post("/homes/home-01/control", data={"token": token, "wish": "day"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/homes/home-01")
-    (pause,) = street.service.store.overrides_active(street.service.clock.now())
+    (pause,) = street.service.store.orders_from(street.service.clock.now())
     assert pause.until_at - pause.from_at == timedelta(hours=24)
     assert pause.by in street.keys["resident"]
     assert "paused until 13:20 tomorrow" in text(client.get("/homes/home-01"))
     client.post("/homes/home-01/control", data={"token": token, "wish": "open"})
     assert "off until you switch it back on" in text(client.get("/homes/home-01"))
-    assert len(street.service.store.overrides_active(street.service.clock.now())) == 1
+    assert len(street.service.store.orders_from(street.service.clock.now())) == 1
     client.post("/homes/home-01/control", data={"token": token, "wish": "resume"})
-    assert street.service.store.overrides_active(street.service.clock.now()) == ()
+    assert street.service.store.orders_from(street.service.clock.now()) == ()
+
+
+def with_car(street: Any, kit: ModuleType) -> None:
+    """Give home 1 a car that may be steered."""
+    site = street.service.sites[0]
+    charger = kit.DeviceRef(endpoint="tcp://192.0.2.1:504", driver="abb-terra-ac", role=kit.Role.CHARGER)
+    car = kit.VehicleAsset(kind="vehicle", name="car", device="charger", charge_limit_kw=7.4)
+    assets = (*(asset for asset in site.assets if asset.kind != "vehicle"), car)
+    street.service.sites = (
+        replace(
+            site,
+            devices={**site.devices, "charger": charger},
+            assets=assets,
+            consents=replace(site.consents, control_vehicle=True),
+        ),
+        *street.service.sites[1:],
+    )
+
+
+def test_a_car_is_charged_now_and_given_back_to_the_plan_with_one_tap_each(
+    street_with: Callable[[Settings], Any], kit: ModuleType
+) -> None:
+    street = street_with(Settings())
+    with_car(street, kit)
+    with TestClient(kit.create_app(street.service), follow_redirects=False) as client:
+        page = signed_in(client, street, "resident").get("/homes/home-01?lang=en").text
+        assert "Charge the car now" in page
+        form = {"token": token_of(page), "asset": "car"}
+        assert client.post("/homes/home-01/control", data=form | {"wish": "charge"}).status_code == 303
+        (order,) = street.service.store.orders_from(street.service.clock.now())
+        assert (order.asset, order.value_kw, order.until_at - order.from_at) == (
+            "car",
+            7.4,
+            timedelta(hours=12),
+        )
+        charging = text(client.get("/homes/home-01"))
+        assert "The car charges now, as you asked, until 01:20 tomorrow at the latest." in charging
+        client.post("/homes/home-01/control", data=form | {"wish": "plan"})
+        assert street.service.store.orders_from(street.service.clock.now()) == ()
+        unknown = client.post("/homes/home-01/control", data=form | {"wish": "charge", "asset": "battery"})
+        assert unknown.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("language", "sentence"),
+    [
+        ("en", "The grid operator lets this home draw at most 4.2"),
+        ("ko", "전력망 운영자가 이 집의 사용 전력을 최대 4.2"),
+    ],
+)
+def test_a_limit_from_outside_is_told_in_plain_words(
+    client: TestClient, street: Any, language: str, sentence: str
+) -> None:
+    client.put(
+        "/v1/sites/home-01/limits",
+        headers=street.headers("grid_operator"),
+        json={"import_limit_kw": 4.2, "lasts_s": 600},
+    )
+    page = signed_in(client, street, "resident").get(f"/homes/home-01?lang={language}")
+    assert sentence in text(page).replace("\xa0", " ").replace("\u202f", " ")
 
 
 @pytest.mark.parametrize(
@@ -207,14 +267,14 @@ def test_a_forged_form_changes_nothing(
         headers=headers,
     )
     assert answer.status_code == 403
-    assert street.service.store.overrides_active(street.service.clock.now()) == ()
+    assert street.service.store.orders_from(street.service.clock.now()) == ()
 
 
 @pytest.mark.parametrize("home", ["home-02", "home-99"])
 def test_nobody_pauses_another_home(client: TestClient, street: Any, home: str) -> None:
     token = token_of(signed_in(client, street, "resident").get("/homes/home-01").text)
     assert client.post(f"/homes/{home}/control", data={"token": token, "wish": "day"}).status_code == 404
-    assert street.service.store.overrides_active(street.service.clock.now()) == ()
+    assert street.service.store.orders_from(street.service.clock.now()) == ()
 
 
 def test_without_consent_there_is_nothing_to_pause(

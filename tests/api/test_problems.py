@@ -81,7 +81,7 @@ def test_a_pause_that_cannot_be_meant_changes_nothing(
     found = problem(answer, 422)
     if at is not None:
         assert [field["at"] for field in found["errors"]] == [at]
-    assert street.service.store.overrides_active(street.service.clock.now()) == ()
+    assert street.service.store.orders_from(street.service.clock.now()) == ()
 
 
 def test_a_body_beyond_need_is_refused_unread(client: TestClient, street: Any) -> None:

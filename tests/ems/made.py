@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from ems.clock import grid_epochs
+from ems.orders import Order, OrderKind, SetpointSource
 from ems.outlook import Band, Outlook, SiteOutlook
 from ems.readings import Quality, Sample, SiteReading, Unit
 from ems.site import BatteryAsset, Connection, Consents, DeviceRef, Owner, PvAsset, Role, Site, VehicleAsset
@@ -59,6 +60,32 @@ def home(**changes: object) -> Site:
 def home_with_car(**changes: object) -> Site:
     return home(
         devices={"meter": METER, "inverter": HYBRID, "charger": CHARGER}, assets=(ROOF, STORE, CAR), **changes
+    )
+
+
+def order(
+    kind: OrderKind,
+    value_kw: float | None = None,
+    *,
+    asset: str | None = None,
+    source: SetpointSource = SetpointSource.OVERRIDE,
+    at: datetime = AT,
+    since_h: float = -1.0,
+    lasts_h: float = 3.0,
+    order_id: str | None = None,
+    site_id: str = "home-01",
+) -> Order:
+    """An order that began an hour before `at` and holds three hours, unless said otherwise."""
+    return Order(
+        id=order_id or f"{source}-{kind}",
+        site_id=site_id,
+        by="test",
+        kind=kind,
+        source=source,
+        asset=asset,
+        value_kw=value_kw,
+        from_at=at + timedelta(hours=since_h),
+        until_at=at + timedelta(hours=since_h + lasts_h),
     )
 
 

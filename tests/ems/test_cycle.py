@@ -9,11 +9,13 @@ import pytest
 
 from ems.codec import from_json, to_json
 from ems.cycle import CycleRecord, plans_by_site, replay, run_cycle
+from ems.orders import OrderKind
 from ems.plan import PlanSource
 from ems.planning import plans_differ, solve_in_process
 from ems.publishing import DeliveryOutcome
 from ems.readings import Quality
 from ems.setpoints import Quantity, SetpointSource
+from tests.ems.made import order
 from tests.ems.street import NOON, STEP_S, served_street
 
 STEP = timedelta(seconds=STEP_S)
@@ -86,7 +88,13 @@ async def test_a_home_whose_inverter_is_silent_is_left_to_its_devices_and_costs_
 
 async def test_a_paused_home_runs_its_own_mode_and_is_still_planned_for(tmp_path: Path) -> None:
     async with served_street(tmp_path) as street:
-        record = await run_cycle(street.sites, street.ports, None, at=NOON, paused=frozenset({"home-02"}))
+        record = await run_cycle(
+            street.sites,
+            street.ports,
+            None,
+            at=NOON,
+            orders=(order(OrderKind.PAUSE, site_id="home-02", at=NOON),),
+        )
 
     paused = [s for s in record.setpoints if s.site_id == "home-02"]
     assert {s.source for s in paused} == {SetpointSource.OVERRIDE}

@@ -11,13 +11,16 @@ from ems.cycle import CycleRecord, run_cycle
 from ems.fast_loop import DEAD_BAND_KW, FastLoop, merged
 from ems.live import Live
 from ems.metrics import Metrics
+from ems.orders import OrderKind, SetpointSource
 from ems.setpoints import Quantity, course_of_plan
 from optimizer import FirstInterval, Outcome
+from tests.ems.made import order
 from tests.ems.street import NOON, Street, served_street
 
+EVENING = NOON + timedelta(hours=10)
+"""No sun."""
 PEAK = NOON + timedelta(hours=4, minutes=45)
 """16:45 local: the dear hours have begun, the sun is going."""
-NOBODY: frozenset[str] = frozenset()
 
 
 @asynccontextmanager
@@ -37,11 +40,11 @@ async def test_a_load_step_is_answered_and_then_left_alone(tmp_path: Path) -> No
     async with following(tmp_path) as (street, loop, record):
         at = PEAK + timedelta(minutes=16)  # the recording's next hour: another load, less sun
         street.advance(at)
-        answered = await loop.step(at=at, paused=NOBODY)
+        answered = await loop.step(at=at)
         later = []
         for second in range(1, 6):
             street.advance(at + timedelta(seconds=second))
-            later.append(await loop.step(at=at + timedelta(seconds=second), paused=NOBODY))
+            later.append(await loop.step(at=at + timedelta(seconds=second)))
 
     asked = [s for s in answered.setpoints if s.quantity is Quantity.BATTERY_POWER]
     assert len(asked) == 1
@@ -53,10 +56,10 @@ async def test_a_load_step_is_answered_and_then_left_alone(tmp_path: Path) -> No
 
 async def test_nothing_is_written_while_nothing_changes(tmp_path: Path) -> None:
     async with following(tmp_path) as (street, loop, _):
-        first = await loop.step(at=PEAK, paused=NOBODY)
+        first = await loop.step(at=PEAK)
         writes = dict(street.ports.devices["home-01", "inverter"].counters.writes_by_register)
         for second in range(1, 5):
-            done = await loop.step(at=PEAK + timedelta(seconds=second), paused=NOBODY)
+            done = await loop.step(at=PEAK + timedelta(seconds=second))
             assert done.setpoints == ()
         assert street.ports.devices["home-01", "inverter"].counters.writes_by_register == writes
     assert len(first.setpoints) <= 1
@@ -65,9 +68,9 @@ async def test_nothing_is_written_while_nothing_changes(tmp_path: Path) -> None:
 async def test_a_setpoint_is_refreshed_before_it_expires(tmp_path: Path) -> None:
     async with following(tmp_path) as (street, loop, record):
         at = PEAK + timedelta(minutes=14)
-        await loop.step(at=PEAK, paused=NOBODY)
+        await loop.step(at=PEAK)
         street.advance(at)
-        done = await loop.step(at=at + timedelta(minutes=2), paused=NOBODY)
+        done = await loop.step(at=at + timedelta(minutes=2))
     battery = [s for s in done.setpoints if s.asset == "battery"]
     assert battery and battery[0].valid_until > record.setpoints[0].valid_until
 
@@ -77,12 +80,12 @@ async def test_a_silent_meter_gives_the_battery_back_to_its_own_mode_until_it_sp
 ) -> None:
     async with following(tmp_path) as (street, loop, _):
         street.homes[0].faults("meter").silent = True
-        blind = await loop.step(at=PEAK + timedelta(seconds=1), paused=NOBODY)
+        blind = await loop.step(at=PEAK + timedelta(seconds=1))
         street.homes[0].faults("meter").silent = False
         seeing = None
         for second in range(2, 40):
             street.advance(PEAK + timedelta(seconds=10 * second))
-            done = await loop.step(at=PEAK + timedelta(seconds=10 * second), paused=NOBODY)
+            done = await loop.step(at=PEAK + timedelta(seconds=10 * second))
             if done.snapshot.sites[0].usable("meter", "net_import_kw") is not None:
                 seeing = done
                 break
@@ -94,13 +97,13 @@ async def test_a_silent_meter_gives_the_battery_back_to_its_own_mode_until_it_sp
 
 async def test_a_pause_lets_go_at_once(tmp_path: Path) -> None:
     async with following(tmp_path) as (_, loop, _record):
-        done = await loop.step(at=PEAK + timedelta(seconds=1), paused=frozenset({"home-01"}))
+        done = await loop.step(at=PEAK + timedelta(seconds=1), orders=(order(OrderKind.PAUSE, at=PEAK),))
     assert [s.quantity for s in done.setpoints if s.asset == "battery"] == [Quantity.OWN_MODE]
 
 
 async def test_a_pass_older_than_the_plan_in_force_writes_nothing(tmp_path: Path) -> None:
     async with following(tmp_path) as (street, loop, _record):
-        done = await loop.step(at=PEAK - timedelta(seconds=1), paused=NOBODY)
+        done = await loop.step(at=PEAK - timedelta(seconds=1))
         battery = street.ports.devices["home-01", "inverter"]
         assert done.setpoints == ()
         assert battery.counters.writes > 0, "the cycle's own setpoint stands"
@@ -121,3 +124,47 @@ async def test_an_export_limit_is_kept_between_cycles_when_load_falls_and_the_ba
             unserved_kw=0.0, surplus_kw=0.0, bus_price_per_kwh=0.0, stored_value_per_kwh={}, solver_seconds=0.0,
         )  # fmt: skip
         assert merged(site, planned, first).generation_limit_kw == {"roof": pytest.approx(0.3)}
+
+
+async def test_a_grid_operators_limit_holds_from_the_next_pass_although_the_plan_knew_nothing_of_it(
+    tmp_path: Path,
+) -> None:
+    """A home that was told to charge its battery from the grid at night is cut to 0.5 kW between two cycles."""
+    async with following(tmp_path, at=EVENING) as (street, loop, _record):
+        at = EVENING + timedelta(seconds=30)
+        charge = order(OrderKind.TARGET, 2.5, asset="battery", at=at)
+        street.advance(at)
+        before = await loop.step(at=at, orders=(charge,))
+        street.advance(at + timedelta(seconds=2))
+        imported = await loop.step(at=at + timedelta(seconds=2), orders=(charge,))
+        limit = order(OrderKind.IMPORT_LIMIT, 0.5, source=SetpointSource.GRID_OPERATOR, at=at)
+        street.advance(at + timedelta(seconds=3))
+        limited = await loop.step(at=at + timedelta(seconds=3), orders=(charge, limit))
+        street.advance(at + timedelta(seconds=5))
+        after = await loop.step(at=at + timedelta(seconds=5), orders=(charge, limit))
+
+    (asked,) = [s for s in before.setpoints if s.asset == "battery"]
+    assert (asked.value_kw, asked.source, asked.priority) == (2.5, SetpointSource.OVERRIDE, 30)
+    drawn = imported.snapshot.sites[0].usable("meter", "net_import_kw")
+    assert drawn is not None
+    assert drawn > 0.6, "else the case says nothing"
+    (told,) = [s for s in limited.setpoints if s.asset == "site"]
+    assert (told.quantity, told.value_kw, told.priority) == (Quantity.IMPORT_LIMIT, 0.5, 40)
+    kept = after.snapshot.sites[0].usable("meter", "net_import_kw")
+    assert kept is not None
+    assert kept <= 0.5 + 0.01
+    assert [(e.subject, e.became) for e in limited.edges] == [("limit.import", "0.5 kW")]
+    assert after.edges == ()
+
+
+async def test_what_a_person_asks_between_two_cycles_is_followed_and_given_back(tmp_path: Path) -> None:
+    async with following(tmp_path, at=NOON) as (street, loop, _record):
+        target = order(OrderKind.TARGET, -1.0, asset="battery", at=NOON, since_h=0.0, lasts_h=0.1)
+        taken = await loop.step(at=NOON + timedelta(seconds=10), orders=(target,))
+        street.advance(NOON + timedelta(minutes=7))
+        given_back = await loop.step(at=NOON + timedelta(minutes=7), orders=(target,))
+    (asked,) = [s for s in taken.setpoints if s.asset == "battery"]
+    assert (asked.value_kw, asked.source) == (-1.0, SetpointSource.OVERRIDE)
+    (after,) = [s for s in given_back.setpoints if s.asset == "battery"]
+    assert after.source is SetpointSource.FAST_LOOP
+    assert [(e.subject, e.became) for e in given_back.edges] == [("target.battery", "as planned")]

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import pytest
 
+from ems.orders import Order, OrderKind, SetpointSource
 from ems.outlook import Outlook, SiteOutlook
 from ems.plan import Plan, PlanSource
 from ems.planning import (
@@ -32,6 +33,7 @@ from tests.ems.made import (
     device,
     home,
     home_with_car,
+    order,
     outlook,
     site_outlook,
     state,
@@ -43,10 +45,11 @@ CHEAP_THEN_DEAR = [50.0] * 4 + [300.0] * 4
 
 def plan_of(
     site: Site, state: SiteState, expected: SiteOutlook, *, previous: Plan | None = None, at: datetime = AT,
-    solve: object = solve_in_process,
+    solve: object = solve_in_process, orders: Sequence[Order] = (),
 ) -> Plan:  # fmt: skip
     (plan,) = make_plans(
-        (site,), (state,), outlook(expected, at=at), (previous,), solve=solve, valid_for=VALID_FOR  # type: ignore[arg-type]
+        (site,), (state,), outlook(expected, at=at), (previous,), solve=solve, valid_for=VALID_FOR,  # type: ignore[arg-type]
+        orders=orders,
     )  # fmt: skip
     return plan
 
@@ -324,3 +327,56 @@ def test_hindsight_of_a_day_anybody_can_follow() -> None:
         end_value_per_kwh=0.0,
     )
     assert cost == pytest.approx(200.0)  # both kWh bought in the cheap hour
+
+
+def test_a_plan_goes_along_with_what_people_ask_and_is_its_own_again_afterwards() -> None:
+    """An hour of discharging in the cheap hours, against every price; what is missing is bought back before the dear ones."""
+    asked = order(OrderKind.TARGET, -2.0, asset="store", since_h=0.0, lasts_h=0.5)
+    expected = site_outlook(buy=CHEAP_THEN_DEAR)
+    here = state(stored_kwh={"store": 2.5})
+    free = plan_of(home(), here, expected)
+    taken_over = plan_of(home(), here, expected, orders=(asked,))
+    assert taken_over.source is PlanSource.OPTIMAL
+    assert taken_over.battery_kw[:2] == pytest.approx([-2.0, -2.0])
+    assert free.battery_kw[:4].min() >= 0.0, "by itself it gives nothing in the cheap hours"
+    assert taken_over.battery_kw[2:4].sum() > free.battery_kw[2:4].sum()
+    assert not [wish for wish in taken_over.unmet if wish.wish == "store.override"]
+
+
+def test_what_is_asked_beyond_physics_is_told_not_refused() -> None:
+    asked = order(OrderKind.TARGET, 4.0, asset="store", since_h=0.0, lasts_h=2.0)
+    plan = plan_of(home(), state(stored_kwh={"store": 9.5}), site_outlook(), orders=(asked,))
+    assert plan.source is PlanSource.OPTIMAL
+    (wish,) = [wish for wish in plan.unmet if wish.wish == "store.override"]
+    room_kw = 0.5 / 0.9 / 0.25  # kWh of room through the charging loss, in one quarter of an hour
+    assert wish.amount == pytest.approx((4.0 * 8 - room_kw) * 0.25, abs=0.01)
+
+
+def test_a_pause_is_planned_as_what_the_devices_do_by_themselves() -> None:
+    """Own mode serves the deficit of 1 kW (AC) at once, although the dear hours come later."""
+    paused = order(OrderKind.PAUSE, since_h=0.0, lasts_h=1.0)
+    plan = plan_of(home(), state(), site_outlook(buy=CHEAP_THEN_DEAR), orders=(paused,))
+    assert plan.battery_kw[:4] == pytest.approx([-1.0] * 4, abs=0.05)
+
+
+def test_a_limit_of_the_grid_operator_bounds_the_plan_while_it_holds() -> None:
+    limit = order(OrderKind.IMPORT_LIMIT, 0.4, source=SetpointSource.GRID_OPERATOR, since_h=0.5, lasts_h=0.5)
+    plan = plan_of(home(), state(stored_kwh={"store": 1.2}), site_outlook(), orders=(limit,))
+    assert (plan.import_kw[2:4] <= 0.4 + 1e-6).all()
+    assert plan.import_kw.max() > 1.0, "bought before, to have it then"
+    assert plan.unmet == ()
+
+
+def test_a_vehicle_taken_over_charges_as_asked_and_the_plan_lives_with_it() -> None:
+    here = replace(
+        state(), vehicles={"car": VehicleState(
+            plugged_in=True, arrived_at=AT, session_kwh=0.0, wished_kwh=12.0, ready_at=AT + timedelta(hours=2)
+        )},
+        powers=replace(state().powers, vehicle_kw={"car": 0.0}),
+    )  # fmt: skip
+    asked = order(OrderKind.TARGET, 7.4, asset="car", since_h=0.0, lasts_h=2.0)
+    plan = plan_of(home_with_car(), here, site_outlook(load_kw=1.0), orders=(asked,))
+    assert plan.vehicle_kw == {}, "not the plan's to decide"
+    assert plan.load_kw[:6] == pytest.approx([8.4] * 6), "12 kWh at 7.4 kW take six quarters and a bit"
+    assert plan.load_kw[6] == pytest.approx(1.0 + (12.0 - 6 * 1.85) / 0.25)
+    assert plan.load_kw[7] == pytest.approx(1.0)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ems.orders import OrderKind, SetpointSource, standing
 from ems.readings import Quality, Snapshot
-from ems.site import Role
+from ems.site import GridSignal, Role
 from ems.state import (
     STORED_MAX_AGE,
     CarriedState,
@@ -273,3 +274,45 @@ def ready(at: datetime, zone: str, wish: str) -> datetime:
 def test_wishes_around_clock_changes(local: str, fold: int, wish: str, wait_h: float) -> None:
     at = datetime.fromisoformat(local).replace(tzinfo=ZoneInfo("Europe/Berlin"), fold=fold).astimezone(UTC)
     assert (ready(at, "Europe/Berlin", wish) - at) / timedelta(hours=1) == wait_h
+
+
+SIGNALLED = home(
+    devices={"meter": METER, "inverter": HYBRID, "relay": device(Role.GRID_SIGNAL)},
+    grid_signal=GridSignal(failsafe_import_kw=4.2, heartbeat_s=60.0, device="relay", relay_import_kw=4.2),
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "limit_kw"),
+    [
+        pytest.param({"relay.limit_active": 0.0}, None, id="relay open: alive, no limit"),
+        pytest.param({"relay.limit_active": 1.0}, 4.2, id="relay closed"),
+        pytest.param(
+            {"relay.limit_active": 1.0, "relay.import_limit_kw": 3.0}, 3.0, id="a number beside the relay"
+        ),
+        pytest.param({"relay.limit_active": 0.0, "relay.import_limit_kw": 6.0}, 6.0, id="a number alone"),
+    ],
+)
+def test_what_the_grid_operators_device_says_is_an_order_until_it_must_be_heard_again(
+    said: dict[str, float], limit_kw: float | None
+) -> None:
+    now = estimate_state(SIGNALLED, reading(said), CarriedState(), at=AT)
+    by_kind = {order.kind: order for order in now.signal}
+    assert by_kind[OrderKind.IMPORT_LIMIT].value_kw == limit_kw
+    assert {order.source for order in now.signal} == {SetpointSource.GRID_OPERATOR}
+    assert {order.until_at for order in now.signal} == {AT + timedelta(seconds=60)}
+
+
+def test_a_silent_signal_device_leaves_its_last_word_until_that_runs_out() -> None:
+    heard = estimate_state(SIGNALLED, reading({"relay.limit_active": 0.0}), CarriedState(), at=AT)
+    soon = AT + timedelta(seconds=59)
+    silent = estimate_state(SIGNALLED, reading({}, relay="silent"), carry(heard), at=soon)
+    assert silent.signal == heard.signal
+    assert not standing(SIGNALLED, silent.signal, at=soon).signal_lost
+    late = standing(SIGNALLED, silent.signal, at=AT + timedelta(seconds=60))
+    assert (late.signal_lost, late.import_limit.kw) == (True, 4.2)
+
+
+def test_a_relay_that_cannot_be_read_is_not_an_open_relay() -> None:
+    now = estimate_state(SIGNALLED, reading({"relay.limit_active": None}), CarriedState(), at=AT)
+    assert now.signal == ()

@@ -362,3 +362,27 @@ def test_vehicle_that_cannot_make_it_charges_all_it_can_and_names_what_is_missin
     assert (wish.wish, wish.owner) == ("departure", "car")
     assert wish.amount == pytest.approx(12.5, abs=1e-6)
     assert solution.schedule("car").missing_kwh == pytest.approx(12.5, abs=1e-6)
+
+
+def test_a_battery_asked_for_a_power_gives_it_as_far_as_it_can_and_says_what_is_missing() -> None:
+    """6 kWh of room, no losses: asked for 4 kW over two hours, then to rest, then it is free again."""
+    asked = np.array([4.0, 4.0, 0.0, np.nan, np.nan, np.nan])
+    battery = Battery(
+        name="b", capacity_kwh=6.0, stored_kwh=0.0, charge_limit_kw=5.0, discharge_limit_kw=5.0,
+        charge_efficiency_frac=1.0, discharge_efficiency_frac=1.0, end_value_per_kwh=0.0, asked_kw=asked,
+    )  # fmt: skip
+    solution = solved(site(battery, price=PRICE, load=1.0))
+    schedule = solution.schedule("b")
+    assert schedule.net_consumption_kw[:3] == pytest.approx([4.0, 2.0, 0.0])
+    assert schedule.net_consumption_kw[3:] == pytest.approx([-1.0, -1.0, -1.0])
+    (wish,) = solution.unmet
+    assert (wish.wish, wish.owner, wish.amount) == ("override", "b", pytest.approx(2.0))
+
+
+def test_a_full_battery_asked_to_charge_does_not_discharge_to_have_room() -> None:
+    battery = Battery(
+        name="b", capacity_kwh=6.0, stored_kwh=6.0, charge_limit_kw=5.0, discharge_limit_kw=5.0,
+        asked_kw=np.full(6, 4.0),
+    )  # fmt: skip
+    solution = solved(site(battery, price=PRICE, load=1.0))
+    assert solution.schedule("b").net_consumption_kw == pytest.approx(np.zeros(6))

@@ -18,7 +18,7 @@ DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)
 SHORT = Retention(
     readings_days=1, means_days=4, accounts_days=6, forecasts_days=1, plans_days=1, records_days=0.5,
-    setpoints_days=2, cycles_days=6, edges_days=6, overrides_days=6,
+    setpoints_days=2, cycles_days=6, edges_days=6, orders_days=6,
 )  # fmt: skip
 
 
