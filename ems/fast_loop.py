@@ -14,6 +14,7 @@ from ems.conduct import ConductBook, without_derated
 from ems.cycle import CycleRecord, Ports
 from ems.feedback import Edge, edges_of_conduct, edges_of_standing
 from ems.guard import bounded_course
+from ems.ladder import Ladder, rung_of
 from ems.live import Live, LiveState
 from ems.metrics import Metrics
 from ems.orders import Order, Standing, standing
@@ -68,7 +69,7 @@ class Pass:
     deliveries: tuple[Delivery, ...]
     """What became of it."""
     edges: tuple[Edge, ...] = ()
-    """What changed in whose word counts."""
+    """What changed: whose word counts, how devices behave, who steers."""
 
 
 class FastLoop:
@@ -95,6 +96,7 @@ class FastLoop:
         self.trouble: str | None = None
         """Why the latest pass left a site to its devices by mistake of ours; None when it did not."""
         self._followed_at: datetime | None = None
+        self._ladder = Ladder(metrics)
 
     def follow(self, record: CycleRecord) -> None:
         """Take over the plans of a cycle; a site that was configured otherwise then waits for its next plan."""
@@ -140,6 +142,7 @@ class FastLoop:
     def let_go(self) -> None:
         """Follow nothing any more: another instance does."""
         self._courses.clear()
+        self._ladder.forget()
         self._followed_at = None
 
     async def step(self, *, at: datetime, orders: Sequence[Order] = ()) -> Pass:
@@ -159,6 +162,7 @@ class FastLoop:
                 self._ports.devices, self._sites, setpoints, journal=self._ports.journal, now=self._ports.now
             )
             self._remember(setpoints, deliveries)
+            self._ladder.count()
         self._metrics.fast_loop_seconds.observe(watch.total_ms / 1e3)
         return Pass(snapshot=snapshot, setpoints=tuple(setpoints), deliveries=deliveries, edges=tuple(edges))
 
@@ -207,9 +211,11 @@ class FastLoop:
                 course.site = without_derated(site, self.book.conducts)
                 course.warm = _warm(course.site, state, course.expected, course.outlook, orders)
             course.standing = counts
+            now = bounded_course(course.site, self._course(course, state, at), state, counts)
+            edges += self._ladder.note(site.id, *rung_of(course.plan, now, state, counts), at=at)
             wanted = derive_setpoints(
                 site,
-                bounded_course(course.site, self._course(course, state, at), state, counts),
+                now,
                 plan=course.plan,
                 at=at,
                 valid_until=at + self._valid_for,

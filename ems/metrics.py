@@ -56,6 +56,12 @@ class Metrics:
             "1 when this instance writes to devices, 0 when it stands by",
             registry=self.registry,
         )
+        self.rungs = Gauge(
+            "ems_sites",
+            "Sites at present, by rung of the ladder of control",
+            ["rung"],
+            registry=self.registry,
+        )
         self.clock_jumps = Counter(
             "ems_clock_jumps_total", "Times the clock was set, or the machine slept", registry=self.registry
         )
