@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from drivers.twin import (
     serve,
 )
 from ems.clock import ScaledClock
+from ems.orders import Order, OrderKind, SetpointSource
 from ems.store import DeliveredSetpoint, Store
 
 SITE_START = datetime(2026, 3, 2, 0, 5, tzinfo=UTC)
@@ -48,7 +49,7 @@ TARIFF = """
       seasons:
         - name: all
           months: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
-          periods: [{{from_local: "00:00", to_local: "02:40", per_kwh: {first}}}]
+          periods: [{{from_local: "00:00", to_local: "04:00", per_kwh: {first}}}]
           otherwise_per_kwh: {then}
     sell: {{kind: flat, per_kwh: 0.01}}"""
 
@@ -78,6 +79,8 @@ class Play:
     export_limit_kw: float = 10.0
     battery: BatterySpec | None = None
     vehicle: bool = False
+    event_kw: float | None = None
+    """A demand-response event that limits what the home draws, all the time; tighter than the connection."""
     first_per_kwh: float = CHEAP
     then_per_kwh: float = DEAR
 
@@ -102,9 +105,14 @@ class Play:
             )
             if self.vehicle
             else (),
-            import_limit_kw=self.import_limit_kw,
+            import_limit_kw=self.most_import_kw,
             export_limit_kw=self.export_limit_kw,
         )
+
+    @property
+    def most_import_kw(self) -> float:
+        """What the home may draw [kW]."""
+        return self.import_limit_kw if self.event_kw is None else min(self.import_limit_kw, self.event_kw)
 
     def site(self, home: ServedHome, *, endpoint: Callable[[str], str]) -> str:
         """Describe it to the service."""
@@ -152,7 +160,7 @@ sites:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Order:
+class Held:
     """Something a device was seen to hold."""
 
     at: datetime
@@ -164,7 +172,7 @@ class Order:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Look(Order):
+class Look(Held):
     """A moment at which a device holds something."""
 
     left_s: float | None
@@ -179,7 +187,7 @@ class Cast:
     plays: Mapping[str, Play]
     homes: Mapping[str, ServedHome]
     knobs: Mapping[str, Knob]
-    orders: list[Order] = field(default_factory=list)
+    orders: list[Held] = field(default_factory=list)
     """Every change of what a device holds, in order."""
     looks: list[Look] = field(default_factory=list)
     """What was held at every look."""
@@ -220,7 +228,7 @@ class Cast:
                 for asset, value in self.held(name).items():
                     if (name, asset) not in last or last[name, asset] != value:
                         last[name, asset] = value
-                        self.orders.append(Order(at=at, site_id=name, asset=asset, value_kw=value))
+                        self.orders.append(Held(at=at, site_id=name, asset=asset, value_kw=value))
                     if value is not None:
                         left_s = self._left_s(name, asset)
                         self.looks.append(
@@ -332,6 +340,23 @@ class Stage:
             self.stack.callback(self._store.close)
         return self._store
 
+    def announce_events(self) -> None:
+        """Put on record what the plays' events ask, from the beginning to the end."""
+        for name, one in self.cast.plays.items():
+            if one.event_kw is not None:
+                self.store.save_order(
+                    Order(
+                        id=f"event-{name}",
+                        site_id=name,
+                        by="scenario",
+                        kind=OrderKind.IMPORT_LIMIT,
+                        from_at=SITE_START - timedelta(days=1),
+                        until_at=SITE_START + timedelta(days=1),
+                        source=SetpointSource.EVENT,
+                        value_kw=one.event_kw,
+                    )
+                )
+
     @property
     def sabotage_file(self) -> Path:
         return self.folder / "sabotage.json"
@@ -435,12 +460,14 @@ async def staged(
         yield stage
 
 
+BIG_BATTERY = BatterySpec(capacity_kwh=24.0, charge_limit_kw=4.0, discharge_limit_kw=4.0, stored_frac=0.25)
+"""Takes longer to fill than the cheap hours last."""
 CHARGING = Play(
     name="charging",
     load_kw=1.0,
     step_kw=3.5,
     import_limit_kw=6.0,
-    battery=BatterySpec(capacity_kwh=14.0, charge_limit_kw=4.0, discharge_limit_kw=4.0, stored_frac=0.25),
+    battery=BIG_BATTERY,
 )
 DISCHARGING = Play(
     name="discharging",
@@ -448,8 +475,16 @@ DISCHARGING = Play(
     step_kw=0.4,
     import_limit_kw=10.0,
     export_limit_kw=1.0,
-    battery=BatterySpec(capacity_kwh=14.0, charge_limit_kw=4.0, discharge_limit_kw=4.0, stored_frac=0.9),
+    battery=replace(BIG_BATTERY, stored_frac=0.9),
     first_per_kwh=DEAR,
     then_per_kwh=CHEAP,
+)
+EVENT = Play(
+    name="event",
+    load_kw=0.5,
+    step_kw=2.5,
+    import_limit_kw=10.0,
+    event_kw=3.5,
+    battery=BIG_BATTERY,
 )
 VEHICLE = Play(name="vehicle", load_kw=1.0, step_kw=4.0, import_limit_kw=9.0, vehicle=True)
