@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from ems.clock import StageWatch
 from ems.conduct import ConductBook, without_derated
 from ems.cycle import CycleRecord, Ports
+from ems.errors import MayNotAct
 from ems.feedback import Edge, edges_of_conduct, edges_of_standing
 from ems.guard import bounded_course
 from ems.ladder import Ladder, rung_of
@@ -70,6 +71,8 @@ class Pass:
     """What became of it."""
     edges: tuple[Edge, ...] = ()
     """What changed: whose word counts, how devices behave, who steers."""
+    withheld: MayNotAct | None = None
+    """Why nothing was written although something should have been; None when nothing stood against it."""
 
 
 class FastLoop:
@@ -158,13 +161,28 @@ class FastLoop:
             self.trouble = None
             for reading in snapshot.sites:
                 setpoints += self._decide_or_let_go(reading, at=at, orders=orders, edges=edges)
-            deliveries = await publish(
-                self._ports.devices, self._sites, setpoints, journal=self._ports.journal, now=self._ports.now
-            )
-            self._remember(setpoints, deliveries)
             self._ladder.count()
+            withheld: MayNotAct | None = None
+            deliveries: tuple[Delivery, ...] = ()
+            try:
+                deliveries = await publish(
+                    self._ports.devices,
+                    self._sites,
+                    setpoints,
+                    journal=self._ports.journal,
+                    now=self._ports.now,
+                )
+            except MayNotAct as error:
+                setpoints, withheld = [], error
+            self._remember(setpoints, deliveries)
         self._metrics.fast_loop_seconds.observe(watch.total_ms / 1e3)
-        return Pass(snapshot=snapshot, setpoints=tuple(setpoints), deliveries=deliveries, edges=tuple(edges))
+        return Pass(
+            snapshot=snapshot,
+            setpoints=tuple(setpoints),
+            deliveries=deliveries,
+            edges=tuple(edges),
+            withheld=withheld,
+        )
 
     def _decide_or_let_go(
         self, reading: SiteReading, *, at: datetime, orders: Sequence[Order], edges: list[Edge]

@@ -472,10 +472,11 @@ class Service:
             at = self.clock.now()
             try:
                 self._orders = await self._ordered(at)
-                self._keep(await self._fast_loop.step(at=at, orders=self._orders), at)
+                done = await self._fast_loop.step(at=at, orders=self._orders)
+                self._keep(done, at)
+                if done.withheld is not None:
+                    await self._hold_back(done.withheld)
                 failing = False
-            except MayNotAct as error:
-                await self._hold_back(error)
             except Exception:
                 if not failing:
                     log.exception("fast_loop.failed")

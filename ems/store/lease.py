@@ -149,12 +149,11 @@ class FileLease:
 class SessionLease:
     """An advisory lock of a session of its own; the server drops it with the session."""
 
-    def __init__(self, url: sa.URL, shown: str) -> None:
+    def __init__(self, url: sa.URL) -> None:
         options = WIRE | {"application_name": f"ems {_me()}"}
         self._engine = sa.create_engine(
             url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=options
         )
-        self._shown = shown
         self._session: sa.Connection | None = None
         self._turn = threading.Lock()
 
@@ -228,7 +227,7 @@ def lease_of(database: Database) -> Lease:
         return SoleLease()
     if database.is_sqlite:
         return FileLease(Path(database.shown).resolve())
-    return SessionLease(database.engine.url, database.shown)
+    return SessionLease(database.engine.url)
 
 
 def _owner(what: int) -> sa.Select[tuple[int]]:
