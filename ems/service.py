@@ -126,6 +126,7 @@ class Service:
         self._pass_began_s: float | None = None
         self._watching: asyncio.Task[None] | None = None
         self._catching_up: asyncio.Future[None] | None = None
+        self._status_told = ""
         interval_wall_s = self.clock.wall_seconds(settings.interval.total_seconds())
         self._solve = Bounded(
             solve, within_s=max(SOLVE_AT_LEAST_S, SOLVE_SHARE * interval_wall_s), what="the optimiser"
@@ -176,7 +177,7 @@ class Service:
             self._run_fast_loop()
         self._watching = asyncio.create_task(self._keep_watch(), name="watch")
         log.info("service.started sites=%d interval_s=%d", len(self.sites), self._step_s)
-        self.manager.say("READY=1", f"STATUS={self._status()}")
+        self.manager.say("READY=1")
 
     async def stop(self) -> None:
         """End: no new cycle, devices back to their own mode or left to a successor, everything that waits written."""
@@ -233,11 +234,15 @@ class Service:
 
     async def _keep_watch(self) -> None:
         """Look after the lead, the clock and what waits, once a second; the manager hears of it while all is well."""
+        failing = False
         while not self._stopping.is_set():
             try:
                 await self._look_around()
+                failing = False
             except Exception:
-                log.exception("service.watch_failed")
+                if not failing:
+                    log.exception("service.watch_failed")
+                failing = True
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), timeout=WATCH_EVERY_S)
 
@@ -250,14 +255,22 @@ class Service:
             await self._end_acting()
             self._fast_loop.let_go()
         elif await self.lead.take():
-            await self._take_over()
+            try:
+                await self._take_over()
+            except BaseException:
+                # a lead that is not used is somebody else's, or ours in a second
+                await self._end_acting()
+                await self.lead.give_up()
+                raise
         self.outbox.retry()
         if self._held_back and self.outbox.behind_s == 0.0:
             log.warning("devices.written_again the store accepts")
             self._held_back = None
         if not self.stuck():
             self.manager.well()
-            self.manager.say(f"STATUS={self._status()}")
+        if self._status() != self._status_told:
+            self._status_told = self._status()
+            self.manager.say(f"STATUS={self._status_told}")
 
     def _status(self) -> str:
         if not self.lead.mine:

@@ -13,8 +13,10 @@ import pytest
 
 from ems import service as module
 from ems.clock import Clock, ScaledClock
+from ems.errors import StoreError
 from ems.service import Service, make_service
 from ems.settings import Settings
+from ems.store import Store
 from ems.watchdog import Manager
 from tests.scenarios.stage import CHARGING, SITE_START, Stage, staged
 
@@ -54,7 +56,9 @@ class Running:
 
 
 @asynccontextmanager
-async def running(folder: Path, *, manager: Manager | None = None) -> AsyncIterator[Running]:
+async def running(
+    folder: Path, *, manager: Manager | None = None, leads: bool = True
+) -> AsyncIterator[Running]:
     async with staged(folder, [CHARGING]) as stage:
         clock = SetClock(inner=stage.cast.clock)
         typed: Clock = clock
@@ -70,7 +74,8 @@ async def running(folder: Path, *, manager: Manager | None = None) -> AsyncItera
         await service.start()
         one = Running(service=service, stage=stage, clock=clock)
         try:
-            await one.until(lambda: one.battery_kw is not None, "the battery is steered")
+            if leads:
+                await one.until(lambda: one.battery_kw is not None, "the battery is steered")
             yield one
         finally:
             await service.stop()
@@ -93,6 +98,37 @@ async def test_a_store_that_accepts_nothing_lets_devices_go_and_takes_them_up_ag
     told = [record.message.split()[0] for record in caplog.records]
     assert (told.count("devices.held_back"), told.count("devices.written_again")) == (1, 1)
     assert all(found.delivery is not None for found in one.stage.setpoints("charging"))
+
+
+async def test_a_standby_steers_nothing_and_a_take_over_that_fails_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "WATCH_EVERY_S", 0.1)
+    url = f"sqlite:///{tmp_path / 'ems.sqlite'}"
+    first = Store.open(url)
+    rival = first.lease()
+    assert rival.take()
+    async with running(tmp_path, leads=False) as one:
+        assert one.service.standing_by is not None
+        await asyncio.sleep(1.0)
+        assert one.battery_kw is None
+        assert one.stage.cast.homes["charging"].stations["inverter"][1].requests == 0, "it touches no device"
+        latest_record, refusals = (
+            one.service.store.latest_record,
+            [StoreError("locked"), StoreError("locked")],
+        )
+
+        def refuses_twice():
+            if refusals:
+                raise refusals.pop()
+            return latest_record()
+
+        monkeypatch.setattr(one.service.store, "latest_record", refuses_twice)
+        rival.release()
+        await one.until(lambda: one.battery_kw is not None, "the battery is steered")
+        assert one.service.standing_by is None
+    assert [record.message for record in caplog.records].count("service.watch_failed") == 1
+    first.close()
 
 
 async def test_the_sign_of_life_ends_when_the_fast_loop_hangs_and_with_it_every_write(
