@@ -35,7 +35,7 @@ WIRE = {
     "keepalives_interval": 1,
     "keepalives_count": 2,
     "options": "-c tcp_keepalives_idle=6 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 "
-    f"-c statement_timeout={ANSWER_S * 1000} -c idle_session_timeout=0",
+    f"-c statement_timeout={ANSWER_S * 1000}",
 }
 """The holder notices a dead line well before the server gives its lead to another."""
 
