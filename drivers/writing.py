@@ -292,7 +292,9 @@ class Writer:
             return False
         if not order.control.reverts or held.valid_until is None:
             return True
-        return (held.valid_until - self._clock()).total_seconds() >= RENEW_FRAC * order.valid_s
+        left_s = (held.valid_until - self._clock()).total_seconds()
+        # more than was given: the clock was set back since, and the device's own timer knows nothing of that
+        return RENEW_FRAC * order.valid_s <= left_s <= order.valid_s
 
     async def _send(self, control: Control, request: _Request, before: Mapping[str, bytes]) -> None:
         step, words = request.step, request.words

@@ -26,8 +26,6 @@ LEADS, NEXT = 1, 2
 """Second half: the lead itself; the first in line for it."""
 ANSWER_S = 2
 """How long PostgreSQL may take to say that the lead still holds [s]."""
-GONE_S = 12
-"""After so long without a sign of life the server ends a session, and with it its lead [s]."""
 WIRE = {
     "connect_timeout": 5,
     "tcp_user_timeout": ANSWER_S * 1000,
@@ -37,7 +35,7 @@ WIRE = {
     "options": "-c tcp_keepalives_idle=6 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 "
     f"-c statement_timeout={ANSWER_S * 1000}",
 }
-"""The holder notices a dead line well before the server gives its lead to another."""
+"""The holder notices a dead line within ANSWER_S; the server ends a session, and with it the lead, after 12 s of silence."""
 
 
 class Lease(Protocol):
