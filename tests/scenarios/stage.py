@@ -114,7 +114,7 @@ class Play:
         """What the home may draw [kW]."""
         return self.import_limit_kw if self.event_kw is None else min(self.import_limit_kw, self.event_kw)
 
-    def site(self, home: ServedHome, *, endpoint: Callable[[str], str]) -> str:
+    def site(self, home: ServedHome) -> str:
         """Describe it to the service."""
         roles = {
             "meter": "grid_meter",
@@ -122,7 +122,7 @@ class Play:
             "charger": "charger",
         }
         devices = "\n".join(
-            f"      {device.role}: {{endpoint: '{endpoint(device.endpoint)}', unit_id: 1, driver: {device.driver}, "
+            f"      {device.role}: {{endpoint: '{device.endpoint}', unit_id: 1, driver: {device.driver}, "
             f"role: {roles[device.role]}}}"
             for device in home.devices
         )
@@ -260,7 +260,6 @@ class Cast:
 class Instance:
     """One process of the service."""
 
-    stage: "Stage"
     port: int
     process: asyncio.subprocess.Process
     log: Path
@@ -328,7 +327,6 @@ class Stage:
     store_url: str
     site_file: Path
     stack: AsyncExitStack
-    environment: dict[str, str] = field(default_factory=dict)
     instances: list[Instance] = field(default_factory=list)
     _store: Store | None = None
 
@@ -398,11 +396,10 @@ class Stage:
                     "EMS_REPLAY_CLOCK": str(self.cast.clock),
                     "EMS_DEMO": "yes",
                     "OMP_NUM_THREADS": "1",
-                    **self.environment,
                     **environment,
                 },
             )
-        instance = Instance(stage=self, port=port, process=process, log=log)
+        instance = Instance(port=port, process=process, log=log)
         self.instances.append(instance)
         self.stack.push_async_callback(instance.stop)
         return instance
@@ -427,11 +424,9 @@ async def staged(
     plays: Sequence[Play],
     *,
     store_url: str | None = None,
-    speed: float = SPEED,
-    endpoint: Callable[[str], str] = lambda text: text,
 ) -> AsyncIterator[Stage]:
     """Serve the homes of some plays; the service is started by whoever stages them."""
-    clock = ScaledClock(site_start_at=SITE_START, wall_start_at=datetime.now(UTC), speed=speed)
+    clock = ScaledClock(site_start_at=SITE_START, wall_start_at=datetime.now(UTC), speed=SPEED)
     knobs = {play.name: Knob(play.load_kw) for play in plays}
     async with AsyncExitStack() as stack:
         served = await stack.enter_async_context(
@@ -445,7 +440,7 @@ async def staged(
         )
         site_file = folder / "sites.yaml"
         site_file.write_text(
-            DEFAULTS + "".join(play.site(cast.homes[play.name], endpoint=endpoint) for play in plays),
+            DEFAULTS + "".join(play.site(cast.homes[play.name]) for play in plays),
             encoding="utf-8",
         )
         looking = asyncio.create_task(cast.keep_looking())
