@@ -424,9 +424,10 @@ async def staged(
     plays: Sequence[Play],
     *,
     store_url: str | None = None,
+    speed: float = SPEED,
 ) -> AsyncIterator[Stage]:
     """Serve the homes of some plays; the service is started by whoever stages them."""
-    clock = ScaledClock(site_start_at=SITE_START, wall_start_at=datetime.now(UTC), speed=SPEED)
+    clock = ScaledClock(site_start_at=SITE_START, wall_start_at=datetime.now(UTC), speed=speed)
     knobs = {play.name: Knob(play.load_kw) for play in plays}
     async with AsyncExitStack() as stack:
         served = await stack.enter_async_context(
