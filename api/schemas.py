@@ -65,7 +65,7 @@ class AssetOut(Wire):
 
     name: str
     """Unique within the site."""
-    kind: Literal["pv", "battery", "vehicle"]
+    kind: Literal["pv", "battery", "vehicle", "sheddable"]
     """What it is."""
     device: str
     """Device that measures and steers it."""

@@ -3,6 +3,7 @@
 from drivers.device import Device, DeviceCounters, known_drivers, open_device
 from drivers.errors import DeviceFileError, DriverError, EndpointError, UnknownDriverError
 from drivers.identity import Identity
+from drivers.memory import BudgetMemory, CounterMemory, DeviceMemory
 from drivers.modbus import LinkCounters, LinkPool, Pacing
 from drivers.protocols import (
     AcceptsBatteryPower,
@@ -28,12 +29,15 @@ from drivers.protocols import (
 __all__ = [
     "AcceptsBatteryPower",
     "Applied",
+    "BudgetMemory",
     "Capability",
     "Clamped",
     "Clock",
+    "CounterMemory",
     "Device",
     "DeviceCounters",
     "DeviceFileError",
+    "DeviceMemory",
     "DeviceReading",
     "DriverError",
     "EndpointError",

@@ -179,7 +179,10 @@ class IdentitySpec(PlaceSpec):
         if sum((bool(self.one_of), self.between is not None, self.matches is not None)) != 1:
             raise ValueError("exactly one of one_of, between, matches")
         if self.matches is not None:
-            re.compile(self.matches)
+            try:
+                re.compile(self.matches)
+            except re.error as error:
+                raise ValueError(f"matches {self.matches!r} is no regular expression: {error}") from None
         return self
 
 
@@ -280,6 +283,21 @@ class RangeSpec(_Strict):
     """Quantity that is the largest setpoint."""
 
 
+class RampSpec(_Strict):
+    """How fast a setpoint may change; for devices or grid codes that want it, where the device does not see to it itself."""
+
+    kw_per_s: Annotated[float, Field(gt=0)] | None = None
+    """[kW/s]"""
+    frac_per_s: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the largest setpoint per second; 0.1 needs ten seconds from 0 to full power."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "RampSpec":
+        if (self.kw_per_s is None) == (self.frac_per_s is None):
+            raise ValueError("exactly one of kw_per_s, frac_per_s")
+        return self
+
+
 class ControlSpec(_Strict):
     """A setpoint the device accepts."""
 
@@ -293,6 +311,8 @@ class ControlSpec(_Strict):
     """Smallest difference the device tells apart."""
     pause_below_kw: Annotated[float, Field(ge=0)] = 0.0
     """Setpoints above 0 but below this become 0."""
+    ramp: RampSpec | None = None
+    """How fast the setpoint may change; at once when left out."""
     memory: Literal["ram", "flash", "unknown"]
     """Where the registers are kept; unknown is treated as flash."""
     writes_per_day: Annotated[int, Field(ge=1, le=100_000)] | None = None
@@ -322,7 +342,7 @@ class DeviceSpec(_Strict):
     """Who makes it."""
     models: tuple[str, ...]
     """Product names this file is true for."""
-    roles: tuple[Literal["meter", "inverter", "battery", "charger", "heat_pump", "signal"], ...]
+    roles: tuple[Literal["meter", "inverter", "battery", "charger", "heat_pump", "switch", "signal"], ...]
     """What it can be in a site."""
     verified: Literal["two-sources", "one-source", "hardware"]
     """How the facts were checked."""
@@ -346,9 +366,9 @@ class DeviceSpec(_Strict):
     """Canonical quantities, and private names for derived quantities and controls."""
     derived: Mapping[Name, DerivedSpec] = Field(default_factory=dict)
     """Canonical quantities made of registers."""
-    controls: Mapping[Literal["battery_power", "generation_limit", "charge_limit"], ControlSpec] = Field(
-        default_factory=dict
-    )
+    controls: Mapping[
+        Literal["battery_power", "generation_limit", "charge_limit", "consumption_limit"], ControlSpec
+    ] = Field(default_factory=dict)
     """Setpoints; nothing else is ever written."""
 
     @model_validator(mode="after")
@@ -425,6 +445,9 @@ def _control_problems(name: str, control: ControlSpec, spec: DeviceSpec) -> list
                 found.append(f"controls.{name}: register {key} is not in {wanted.value}")
         if any(r.table not in (Table.HOLDING, Table.COIL) for r in places):
             found.append(f"controls.{name}: only holding registers and coils can be written")
+    bounded = control.range.max_kw is not None or control.range.max_from is not None
+    if control.ramp is not None and control.ramp.frac_per_s is not None and not bounded:
+        found.append(f"controls.{name}: ramp.frac_per_s needs range.max_kw or range.max_from")
     names = {*spec.registers, *spec.derived}
     wanted_names = (control.read_back, control.range.min_from, control.range.max_from)
     found += [

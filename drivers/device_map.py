@@ -4,8 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Final
 
 from drivers.registers import Register
+
+OWN_MODES: Final[Mapping[str, str]] = MappingProxyType({"battery_power": "battery_net_consumption_kw"})
+"""Control -> quantity that shows what the device does while it has no setpoint; limits are not among them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,6 +106,10 @@ class Control:
     """Quantity whose negative bounds the setpoint from below, for example `discharge_limit_kw`."""
     max_from: str | None = None
     """Quantity that bounds the setpoint from above."""
+    ramp_kw_per_s: float | None = None
+    """Fastest change of the setpoint [kW/s]; None: at once."""
+    ramp_frac_per_s: float | None = None
+    """The same as a share of the largest setpoint per second [1/s]."""
     writes_per_day: int = 100_000
     """Budget per register; small where the register is kept in flash."""
     flash: bool = False

@@ -22,7 +22,7 @@ class Endpoint:
     """A parsed endpoint string."""
 
     text: str
-    """As written; the key under which a link is shared."""
+    """As written."""
     scheme: Scheme
     """Transport and framing."""
     host: str = ""
@@ -44,6 +44,16 @@ class Endpoint:
     key: str | None = None
     """File of our own key (TLS)."""
 
+    @property
+    def place(self) -> tuple[str, str, int, str]:
+        """What is connected to; endpoints written differently that share it share one connection."""
+        return self.scheme, self.host.lower(), self.port, self.path
+
+    @property
+    def settings(self) -> tuple[object, ...]:
+        """How it is connected to."""
+        return self.baud, self.parity, self.stopbits, self.ca, self.cert, self.key
+
 
 def parse_endpoint(text: str) -> Endpoint:
     """Parse an endpoint string.
@@ -53,7 +63,10 @@ def parse_endpoint(text: str) -> Endpoint:
     EndpointError
         Naming the part that is wrong and what was expected.
     """
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise EndpointError(f"endpoint {text!r}: {error}; {_HELP}") from None
     scheme = parts.scheme
     if scheme not in _OPTIONS:
         raise EndpointError(f"endpoint {text!r}: unknown scheme {scheme!r}; {_HELP}")

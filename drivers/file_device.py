@@ -193,6 +193,8 @@ def _control(name: str, spec: ControlSpec, registers: Mapping[str, Register]) ->
         min_from=spec.range.min_from,
         max_from=spec.range.max_from,
         pause_below_kw=spec.pause_below_kw,
+        ramp_kw_per_s=None if spec.ramp is None else spec.ramp.kw_per_s,
+        ramp_frac_per_s=None if spec.ramp is None else spec.ramp.frac_per_s,
         writes_per_day=spec.writes_per_day or budget,
         flash=spec.memory != "ram",
         reverts=spec.reverts,

@@ -16,6 +16,7 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 
 from drivers.endpoints import Endpoint, parse_endpoint
+from drivers.errors import EndpointError
 from drivers.frames import (
     READ_FUNCTIONS,
     ExceptionAnswerError,
@@ -123,7 +124,9 @@ class Link:
         self.read_only = read_only
         self._pacing = pacing
         self._opener = opener
-        self._min_gap_s = 38.5 / endpoint.baud if endpoint.scheme == "rtu" else 0.0
+        # 3.5 characters of silence part two frames, but no less than 1.75 ms (MODBUS over Serial Line V1.02, 2.5.1.1)
+        self._min_gap_s = max(38.5 / endpoint.baud, 0.00175) if endpoint.scheme == "rtu" else 0.0
+        self._s_per_byte = 11.0 / endpoint.baud if endpoint.scheme == "rtu" else 0.0
         self._timeout_s = pacing.timeout_s
         self._lock = asyncio.Lock()
         self._wire: Wire | None = None
@@ -133,6 +136,11 @@ class Link:
         self._unsettled: dict[tuple[int, int, int], float] = {}
         self._last_shape: tuple[int, int, int] | None = None
         self._given_up = 0
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection made last still stands, as far as anybody knows."""
+        return self._wire is not None and self._wire.lost is None
 
     def require(self, *, min_gap_s: float = 0.0, timeout_s: float = 0.0) -> None:
         """Slow down to what a device on this endpoint needs; the slowest of all wins."""
@@ -247,13 +255,17 @@ class Link:
             self.counters.writes += 1
         self._last_shape = request.shape
         future = wire.send(wire.framing.wrap(request))
-        timer = loop.call_later(self._timeout_s, _expire, future)
+        timer = loop.call_later(self._patience_s(request), _expire, future)
         try:
             unit, pdu = await future
         finally:
             timer.cancel()
             self._last_at = loop.time()
         return check_answer(request, unit, pdu)
+
+    def _patience_s(self, request: Request) -> float:
+        """Longest wait for an answer: the device's time, and on a slow line that of the bytes themselves [s]."""
+        return self._timeout_s + self._s_per_byte * (len(request.pdu) + request.answer_size + 6)
 
     async def _resync(self, wire: Wire, request: Request, loop: asyncio.AbstractEventLoop) -> None:
         """Make sure no answer of a given-up request is still on its way.
@@ -269,7 +281,7 @@ class Link:
         candidates = (read_request(request.unit, function, address, n) for n in _by_distance(wanted))
         probe = next(p for p in candidates if p.answer_size not in taken)
         self._unsettled[probe.shape] = loop.time()
-        deadline = loop.time() + self._timeout_s
+        deadline = loop.time() + self._patience_s(probe)
         future = wire.send(wire.framing.wrap(probe))
         self.counters.requests += 1
         while True:
@@ -377,7 +389,7 @@ def _by_distance(wanted: int) -> list[int]:
 
 
 class LinkPool:
-    """Owns one link per endpoint string.
+    """Owns one link per endpoint.
 
     Parameters
     ----------
@@ -406,26 +418,33 @@ class LinkPool:
         self.read_only = read_only
         self.pacing = pacing or Pacing(timeout_s=timeout_s)
         self._opener = opener
-        self._links: dict[str, Link] = {}
+        self._links: dict[tuple[str, str, int, str], Link] = {}
 
     def link(self, endpoint: str) -> Link:
-        """The owner of an endpoint, made when first asked for.
+        """The owner of an endpoint, made when first asked for; one for every way to write the same place.
 
         Raises
         ------
         EndpointError
-            The string cannot be understood.
+            The string cannot be understood, or asks for other settings than another device at the same place.
         """
-        if endpoint not in self._links:
-            self._links[endpoint] = Link(
-                parse_endpoint(endpoint), pacing=self.pacing, read_only=self.read_only, opener=self._opener
+        parsed = parse_endpoint(endpoint)
+        link = self._links.get(parsed.place)
+        if link is None:
+            link = self._links[parsed.place] = Link(
+                parsed, pacing=self.pacing, read_only=self.read_only, opener=self._opener
             )
-        return self._links[endpoint]
+        if link.endpoint.settings != parsed.settings:
+            raise EndpointError(
+                f"endpoint {endpoint!r}: the same place has other settings in {link.endpoint.text!r}; "
+                "devices on one line share its settings"
+            )
+        return link
 
     @property
     def counters(self) -> Mapping[str, LinkCounters]:
-        """By endpoint string."""
-        return MappingProxyType({text: link.counters for text, link in self._links.items()})
+        """By endpoint string, as first written."""
+        return MappingProxyType({link.endpoint.text: link.counters for link in self._links.values()})
 
     async def close(self) -> None:
         """Close every connection."""

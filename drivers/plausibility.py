@@ -5,11 +5,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from drivers.memory import CounterMemory
 from drivers.protocols import Quality
 from drivers.quantities import COUNTERS, NEVER_NEGATIVE
 
 OVERLOAD_FRAC: Final = 1.2
 """Power above nameplate times this is no measurement."""
+MOST_VOLTS: Final = 480.0
+"""Phase to neutral of the highest low-voltage grids is 400 V; a fifth above that is no measurement."""
+COLDEST_DEGC: Final = -65.0
+HOTTEST_DEGC: Final = 200.0
+"""Beyond these no sensor of a building is right; broken ones often show -3276.8 or 6553.5."""
 COUNTER_SLACK_KWH: Final = 0.1
 """Counters tick in steps; a jump within this is never judged."""
 EXCHANGE_AFTER: Final = 3
@@ -36,18 +42,23 @@ class Flag:
 
 @dataclass(slots=True)
 class Counter:
-    """Keeps a lifetime counter rising through roll-over and meter exchange, while this process lives."""
+    """Keeps a lifetime counter rising through roll-over and meter exchange."""
 
     offset_kwh: float = 0.0
     last_raw_kwh: float | None = None
     last_at: datetime | None = None
     suspects: list[float] = field(default_factory=list)
+    exchanged: bool = False
+    """Another meter answers: what it shows next is where the old one stopped."""
 
     def take(self, raw_kwh: float, at: datetime, max_kw: float | None) -> tuple[float | None, Flag | None]:
         """Counter value to publish and, when a rule spoke, its flag; None when the raw value is not believed."""
         last, last_at = self.last_raw_kwh, self.last_at
         if last is None or last_at is None:
             return self._accept(raw_kwh, at), None
+        if self.exchanged:
+            self.offset_kwh += last - raw_kwh
+            return self._accept(raw_kwh, at), _exchanged(last, raw_kwh)
         rise = raw_kwh - last
         hours = max(0.0, (at - last_at).total_seconds() / 3600.0)
         most = None if max_kw is None else max_kw * OVERLOAD_FRAC * hours + COUNTER_SLACK_KWH
@@ -63,18 +74,20 @@ class Counter:
         self.suspects = [s for s in self.suspects if s <= raw_kwh] + [raw_kwh]
         if len(self.suspects) >= EXCHANGE_AFTER:
             self.offset_kwh += last - self.suspects[0]
-            flag = Flag(
-                Quality.ESTIMATED, "meter_exchanged", f"continues from {last:g} kWh at {raw_kwh:g} kWh"
-            )
-            return self._accept(raw_kwh, at), flag
+            return self._accept(raw_kwh, at), _exchanged(last, raw_kwh)
         rule = "counter_went_back" if rise < 0.0 else "counter_jumped"
         return None, Flag(
             Quality.BAD, rule, f"{raw_kwh:g} kWh after {last:g} kWh {hours * 3600:.0f} s before"
         )
 
     def _accept(self, raw_kwh: float, at: datetime) -> float:
-        self.last_raw_kwh, self.last_at, self.suspects = raw_kwh, at, []
+        self.last_raw_kwh, self.last_at, self.suspects, self.exchanged = raw_kwh, at, [], False
         return raw_kwh + self.offset_kwh
+
+
+def _exchanged(last_kwh: float, raw_kwh: float) -> Flag:
+    cause = f"continues from {last_kwh:g} kWh at {raw_kwh:g} kWh"
+    return Flag(Quality.ESTIMATED, "meter_exchanged", cause)
 
 
 class Plausibility:
@@ -87,6 +100,27 @@ class Plausibility:
         self._same_since: datetime | None = None
         self._same_count = 0
 
+    def export_counters(self) -> dict[str, CounterMemory]:
+        """Where each counter stands, to be kept over a restart."""
+        return {
+            name: CounterMemory(
+                offset_kwh=counter.offset_kwh, last_raw_kwh=counter.last_raw_kwh, last_at=counter.last_at
+            )
+            for name, counter in self._counters.items()
+            if counter.last_raw_kwh is not None and counter.last_at is not None
+        }
+
+    def restore_counters(self, kept: Mapping[str, CounterMemory]) -> None:
+        """Go on from where counters stood; what was read since is believed over it."""
+        for name, memory in kept.items():
+            if name in COUNTERS and name not in self._counters:
+                self._counters[name] = Counter(memory.offset_kwh, memory.last_raw_kwh, memory.last_at)
+
+    def note_exchange(self) -> None:
+        """Another device answers in the place of the old one: its counters go on from where the old ones stood."""
+        for counter in self._counters.values():
+            counter.exchanged = counter.last_raw_kwh is not None
+
     def judge(self, name: str, value: float, at: datetime) -> tuple[float | None, Flag | None]:
         """Value to publish and the flag on it, if any."""
         if name in NEVER_NEGATIVE and value < 0.0:
@@ -95,6 +129,10 @@ class Plausibility:
             return None, Flag(Quality.BAD, "not_a_fraction", f"{name} {value:g} is outside 0..1")
         if name.endswith("_hz") and not 40.0 <= value <= 70.0:
             return None, Flag(Quality.BAD, "not_a_grid", f"{value:g} Hz")
+        if name.startswith("voltage_") and value > MOST_VOLTS:
+            return None, Flag(Quality.BAD, "not_a_grid", f"{value:g} V between phase and neutral")
+        if name.endswith("_degc") and not COLDEST_DEGC <= value <= HOTTEST_DEGC:
+            return None, Flag(Quality.BAD, "not_a_temperature", f"{value:g} degC")
         if name in COUNTERS:
             return self._counters.setdefault(name, Counter()).take(value, at, self._max_kw)
         if self._max_kw is not None and name.endswith("_kw") and "limit" not in name:

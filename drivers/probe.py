@@ -50,6 +50,12 @@ class ProbeReport:
     """Everything checked."""
     would_write: tuple[PlannedWrite, ...]
     """What each control would send for an example setpoint; nothing was sent."""
+    held: tuple[bytes | None, ...] = ()
+    """What the registers of each planned write hold now; None where they cannot be read."""
+    one_client: bool = False
+    """The device accepts a single connection."""
+    withheld: tuple[str, ...] = ()
+    """Controls the device has and may not be given here: not its role, or no consent."""
     trouble: Trouble | None = None
     """Why the device could not be probed."""
 
@@ -61,7 +67,12 @@ class ProbeReport:
 
 _ENOUGH_KW: Final = 0.1
 """Below this power nothing is proven."""
-_EXAMPLES: Final = {"battery_power": 1.0, "generation_limit": 2.0, "charge_limit": 4.2}
+_EXAMPLES: Final = {
+    "battery_power": 1.0,
+    "generation_limit": 2.0,
+    "charge_limit": 4.2,
+    "consumption_limit": 0.0,
+}
 
 
 async def probe(
@@ -76,17 +87,19 @@ async def probe(
     seconds
         Time between the two readings [s]; counters must move by more than their step in it.
     """
-    first = await device.read()
+    first = await device.read(every_group=True)
     if first.trouble is None:
         await wait(seconds)
-    second = await device.read() if first.trouble is None else first
+    second = await device.read(every_group=True) if first.trouble is None else first
     trouble = first.trouble or second.trouble
     checks = () if trouble is not None else tuple(check_pair(first, second))
+    controls = tuple(device.map.controls) if device.map is not None else ()
     writes = tuple(
         planned
-        for control in (device.map.controls if device.map is not None else ())
+        for control in controls
         for planned in device.preview(control, _EXAMPLES[control], valid_s=900.0)
     )
+    held = [await device.shown(planned) for planned in writes]
     return ProbeReport(
         device=device.name,
         identity=device.identity,
@@ -94,6 +107,9 @@ async def probe(
         second=second,
         checks=checks,
         would_write=writes,
+        held=tuple(held),
+        one_client=device.one_client,
+        withheld=tuple(control for control in controls if not device.permits(control)),
         trouble=trouble,
     )
 
@@ -109,6 +125,31 @@ def check_pair(first: DeviceReading, second: DeviceReading) -> Iterator[Check]:
     yield from _counters(first, second, "battery_net_consumption_kw", "charged_kwh", "discharged_kwh")
     yield from _counters(first, second, "vehicle_net_consumption_kw", "vehicle_kwh", None)
     yield from _counters(first, second, "pv_kw", "pv_kwh", None)
+
+
+def check_direction(meter: DeviceReading, inverters: Sequence[DeviceReading]) -> Check:
+    """Grid meter against everything that generates behind it, read at about the same time.
+
+    A house cannot feed in more than its inverters give: a meter that says so is mounted the wrong way round. A house that
+    draws more than they give proves the direction, as the other way round it would have to generate by itself.
+    """
+    rule = "meter direction against the inverters"
+    import_kw = meter.usable("net_import_kw")
+    given = [reading.usable("net_consumption_kw") for reading in inverters]
+    if import_kw is None or None in given:
+        return Check(rule=rule, verdict=Verdict.OPEN, detail="the meter or an inverter gave no usable power")
+    given_kw = -sum(kw for kw in given if kw is not None)
+    slack_kw = _ENOUGH_KW + 0.05 * abs(given_kw)
+    detail = f"net import {import_kw:.3f} kW, inverters give {given_kw:.3f} kW"
+    if import_kw + given_kw < -slack_kw and not inverters:
+        detail = f"{detail}: something generates that is not named, or set swap_direction: true"
+        return Check(rule=rule, verdict=Verdict.OPEN, detail=detail)
+    if import_kw + given_kw < -slack_kw:
+        remedy = "more is fed in than they give: set swap_direction: true, or name what else generates"
+        return Check(rule=rule, verdict=Verdict.WRONG, detail=f"{detail}: {remedy}")
+    if given_kw - import_kw < -slack_kw:
+        return Check(rule=rule, verdict=Verdict.PROVEN, detail=detail)
+    return Check(rule=rule, verdict=Verdict.OPEN, detail=f"{detail}: both directions are possible")
 
 
 def check_load_step(before: DeviceReading, after: DeviceReading, step_kw: float) -> Check:
@@ -190,7 +231,8 @@ def _counters(
     given = _gain(first, second, falling) if falling is not None else 0.0
     if old is None or new is None or (gained is None and given is None):
         return
-    hours = (second[power].measured_at - first[power].measured_at).total_seconds() / 3600.0
+    counter = rising if gained is not None else falling or rising
+    hours = (second[counter].measured_at - first[counter].measured_at).total_seconds() / 3600.0
     rule = f"{power} against its counters"
     steady = abs(new - old) <= 0.2 * max(abs(new), abs(old))
     if hours <= 0.0 or not steady or abs(new) < _ENOUGH_KW:

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 Clock: TypeAlias = Callable[[], datetime]
 """Returns the present instant, aware UTC; injected so that simulated time works."""
+RAMP: Final = "ramp"
+"""How the limit of a setpoint cut by a ramp begins."""
 
 
 class Quality(StrEnum):
@@ -65,6 +67,10 @@ class Sample:
     def usable(self) -> bool:
         """True when there is a value and no rule rejected it."""
         return self.value is not None and self.quality in (Quality.GOOD, Quality.ESTIMATED)
+
+    def age_s(self, at: datetime) -> float:
+        """Seconds between the measurement and an instant."""
+        return (at - self.measured_at).total_seconds()
 
 
 class TroubleKind(StrEnum):
@@ -162,9 +168,14 @@ class Clamped:
     valid_until: datetime | None
     """When the device reverts by itself; None when it has no such timer."""
     limit: str
-    """Which limit cut the value."""
+    """Which limit cut the value; begins with `ramp` when it is a step on the way to what was asked."""
     written: bool = True
     """False when the device already held the value with time to spare."""
+
+    @property
+    def underway(self) -> bool:
+        """True when a ramp cut the value: asked again, the device goes on towards it."""
+        return self.limit.startswith(RAMP)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,7 +189,7 @@ class Refused:
     at: datetime
     """Instant of the refusal, aware UTC."""
     rule: str
-    """Which rule refused: `unsupported`, `read_only`, `range`, `budget`, `unreachable`, `exception` ..."""
+    """Which rule refused: `unsupported`, `consent`, `read_only`, `range`, `budget`, `unreachable`, `exception` ..."""
     reason: str
     """The rule in words with value and limit."""
 
@@ -211,6 +222,7 @@ class Capability(StrEnum):
     ACCEPTS_BATTERY_POWER = "accepts_battery_power"
     LIMITS_GENERATION = "limits_generation"
     LIMITS_CHARGE = "limits_charge"
+    CUTS_LOAD = "cuts_load"
     REVERTS = "reverts"
     """Returns to its own safe mode by itself when no new setpoint comes."""
 

@@ -21,6 +21,7 @@ from drivers.frames import (
     WRITE_REGISTERS,
 )
 from drivers.modbus import Link, LinkError, LinkPool
+from drivers.protocols import TroubleKind
 
 _WRITES: Final = frozenset({WRITE_COIL, WRITE_REGISTER, WRITE_COILS, WRITE_REGISTERS})
 _ILLEGAL_FUNCTION: Final = 1
@@ -98,5 +99,6 @@ async def _answer(link: Link, unit: int, pdu: bytes, *, allow_writes: bool) -> b
         return bytes((function | 0x80, _ILLEGAL_FUNCTION))
     try:
         return await link.forward(unit, pdu, size, echo)
-    except LinkError:
-        return bytes((function | 0x80, _TARGET_SILENT))
+    except LinkError as error:
+        read_only = error.trouble.kind is TroubleKind.READ_ONLY
+        return bytes((function | 0x80, _ILLEGAL_FUNCTION if read_only else _TARGET_SILENT))

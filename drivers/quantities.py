@@ -42,6 +42,7 @@ INVERTER: Final = (
     "pv_kwh",
     "ac_limit_kw",
     "generation_limit_kw",
+    "grid_connected",
     "temperature_degc",
 )
 BATTERY: Final = (
@@ -71,12 +72,13 @@ HEAT_PUMP: Final = (
     "outdoor_degc",
     "room_degc",
 )
+SWITCH: Final = ("closed",)
 SIGNAL: Final = (
     "import_limit_kw",
     "export_limit_kw",
     "limit_active",
 )
-CANONICAL: Final = frozenset(METER + INVERTER + BATTERY + CHARGER + HEAT_PUMP + SIGNAL)
+CANONICAL: Final = frozenset(METER + INVERTER + BATTERY + CHARGER + HEAT_PUMP + SWITCH + SIGNAL)
 
 COUNTERS: Final = frozenset(
     {

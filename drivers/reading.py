@@ -67,17 +67,17 @@ class Reader:
         self._derived = {derived.name: derived for derived in device_map.derived}
         self.quantities = quantities_of(device_map)
 
-    async def read(self) -> Trouble | None:
-        """Read every due group; the first trouble met, if any."""
+    async def read(self, *, every_group: bool = False) -> Trouble | None:
+        """Read every due group, or all of them; the first trouble met, if any."""
         first: Trouble | None = None
         for group in self._groups:
             at = self._clock()
-            if not group.is_due(at):
+            if not every_group and not group.is_due(at):
                 continue
             trouble = await self._read_group(group)
-            if trouble is None:
-                group.read_at = at
-            elif trouble.kind is not TroubleKind.EXCEPTION:
+            if trouble is None or trouble.exception_code in _ILLEGAL:
+                group.read_at = at  # a register the device lacks is no reason to ask the others more often
+            if trouble is not None and trouble.kind is not TroubleKind.EXCEPTION:
                 self.lose_all(trouble)
                 return first or trouble
             first = first or trouble

@@ -135,11 +135,26 @@ async def open_wire(endpoint: Endpoint) -> Wire:
 
 
 def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
-    """TLS 1.2 or newer, device certificate checked; our own certificate when the endpoint names one."""
-    context = ssl.create_default_context(cafile=endpoint.ca)
+    """TLS 1.2 or newer, device certificate checked; our own certificate when the endpoint names one.
+
+    Modbus/TCP Security asks both sides for a certificate. Files are named in the endpoint, so that a site file can take
+    their paths from the environment (`tls://gateway?ca=${CA_FILE}&cert=${CERT_FILE}&key=${KEY_FILE}`).
+
+    Raises
+    ------
+    OSError
+        A file cannot be read or is no certificate; names it.
+    """
+    try:
+        context = ssl.create_default_context(cafile=endpoint.ca)
+    except OSError as error:
+        raise OSError(f"ca {endpoint.ca}: {error}") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if endpoint.cert is not None:
-        context.load_cert_chain(endpoint.cert, endpoint.key)
+        try:
+            context.load_cert_chain(endpoint.cert, endpoint.key)
+        except OSError as error:
+            raise OSError(f"cert {endpoint.cert} with key {endpoint.key or 'inside'}: {error}") from error
     return context
 
 

@@ -1,6 +1,7 @@
-"""Writing a setpoint: range, only if needed, within the daily budget, read back, typed receipt.
+"""Writing a setpoint: range, ramp, only if needed, within the daily budget, read back, typed receipt.
 
-The allow-list is the device's map: what no `Control` names can never be written.
+The allow-list is the device's map: what no `Control` names can never be written. Whether a control may be used at all
+(the device's role, the household's consent) is decided before, in `Device`.
 """
 
 import asyncio
@@ -11,13 +12,26 @@ from math import isfinite
 from typing import Final, TypeAlias
 
 from drivers.blocks import read_registers
-from drivers.device_map import Control, Expression, Step, When
+from drivers.budget import BudgetSpentError, WriteBudgets
+from drivers.device_map import OWN_MODES, Control, Expression, Step, When
 from drivers.modbus import Link, LinkError
-from drivers.protocols import Applied, Clamped, Clock, Receipt, Refused, Trouble, TroubleKind, Unverified
+from drivers.protocols import (
+    RAMP,
+    Applied,
+    Clamped,
+    Clock,
+    Receipt,
+    Refused,
+    Trouble,
+    TroubleKind,
+    Unverified,
+)
 from drivers.registers import Register, Table, decode, encode, plan_blocks
 
 RENEW_FRAC: Final = 0.5
 """A setpoint is written again when less than this share of its validity is left."""
+RAMP_STEP_S: Final = 10.0
+"""Longest time one ramp step may make up for [s]: a setpoint held for an hour still leaves in steps."""
 _NOTHING_SENT: Final = {
     TroubleKind.BACKING_OFF: "unreachable",
     TroubleKind.READ_ONLY: "read_only",
@@ -101,6 +115,15 @@ class _Held:
         return [w for w in self.words if not w.is_timer] == [w for w in words if not w.is_timer]
 
 
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """The last setpoint that was sent, and since when; for the next ramp step."""
+
+    target_kw: float
+    at: datetime
+    valid_until: datetime
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedWrite:
     """One write request a setpoint would cause."""
@@ -119,49 +142,27 @@ class PlannedWrite:
     """As sent."""
 
 
-@dataclass(slots=True)
-class _Budget:
-    """Writes one register still bears: a quarter of a day's at once, the rest spread over the day.
-
-    So no span of 24 hours sees more than `per_day`, and a busy morning does not leave the evening without any.
-    """
-
-    per_day: int
-    at: datetime
-    left: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.left = self._at_once
-
-    @property
-    def _at_once(self) -> float:
-        return max(1.0, self.per_day / 4.0)
-
-    def wait_s(self, now: datetime) -> float:
-        """Seconds until the next write is allowed; 0 when it is now."""
-        per_s = (self.per_day - self._at_once) / 86_400.0
-        self.left = min(self._at_once, self.left + (now - self.at).total_seconds() * per_s)
-        self.at = now
-        if self.left >= 1.0 - 1e-6:
-            return 0.0
-        return (1.0 - self.left) / per_s if per_s > 0.0 else 86_400.0
-
-
-class _BudgetSpentError(Exception):
-    """A register was written as often as its memory bears today."""
-
-
 class Writer:
     """Writes the controls of one device, one setpoint at a time."""
 
-    def __init__(self, *, link: Link, unit: int, clock: Clock, now_kw: Callable[[str], float | None]) -> None:
+    def __init__(
+        self,
+        *,
+        link: Link,
+        unit: int,
+        clock: Clock,
+        now_kw: Callable[[str], float | None],
+        ramp_kw_per_s: float | None = None,
+    ) -> None:
         self.counters = WriteCounters()
         self._max_count, self._max_gap = 125, 8
         self._link, self._unit, self._clock = link, unit, clock
         self._now_kw = now_kw
+        self._ramp_kw_per_s = ramp_kw_per_s
         self._lock = asyncio.Lock()
         self._held: dict[str, _Held] = {}
-        self._budgets: dict[str, _Budget] = {}
+        self._moved: dict[str, _Moved] = {}
+        self.budgets = WriteBudgets()
 
     def limits(self, *, max_count: int, max_gap: int) -> None:
         """What one read of this device may bring."""
@@ -171,11 +172,19 @@ class Writer:
         """The device may have lost its settings; believe nothing about it."""
         self._held.clear()
 
-    async def write(self, control: Control, asked_kw: float, valid_s: float) -> Receipt:
-        """Make the device hold a setpoint [kW, our sign] for `valid_s` seconds."""
+    async def write(
+        self, control: Control, asked_kw: float, valid_s: float, *, connection: int | None = None
+    ) -> Receipt:
+        """Make the device hold a setpoint [kW, our sign] for `valid_s` seconds.
+
+        Parameters
+        ----------
+        connection
+            Number of the connection over which the device was identified; on another one nothing is sent.
+        """
         async with self._lock:
             order = self._order(control, asked_kw, valid_s)
-            receipt = order if isinstance(order, Refused) else await self._carry_out(order)
+            receipt = order if isinstance(order, Refused) else await self._carry_out(order, connection)
         return self._counted(receipt)
 
     async def release(self, controls: Sequence[Control]) -> Receipt:
@@ -220,7 +229,12 @@ class Writer:
             reason = f"setpoint {asked_kw} kW for {valid_s} s is not a number in range"
             return self._refused(control.name, asked_kw, "range", reason)
         target_kw, limit = self._in_range(control, asked_kw)
-        valid_s = min(valid_s, control.longest_valid_s)
+        return self._order_for(control, asked_kw, target_kw, min(valid_s, control.longest_valid_s), limit)
+
+    def _order_for(
+        self, control: Control, asked_kw: float, target_kw: float, valid_s: float, limit: str | None
+    ) -> _Order | Refused:
+        """A target, encoded; or why that cannot be."""
         pv_kw = self._now_kw("pv_kw") if _needs_pv(control) else 0.0
         if pv_kw is None:
             reason = "PV power is not known, and this device is set by its total AC power"
@@ -263,10 +277,17 @@ class Writer:
             return 0.0, f"pauses below {control.pause_below_kw:g} kW"
         return asked_kw, None
 
-    async def _carry_out(self, order: _Order) -> Receipt:
-        held = self._held.get(order.control.name)
+    async def _carry_out(self, order: _Order, connection: int | None = None) -> Receipt:
+        held, rate = self._held.get(order.control.name), self._rate_kw_per_s(order.control)
         try:
             before = await self._read_back(order)
+            if rate is not None and order.target_kw is not None and order.asked_kw is not None:
+                from_kw = self._from_kw(order, before, await self._shown_kw(order))
+                stepped = self._ramped(order, order.asked_kw, order.target_kw, from_kw, rate)
+                if isinstance(stepped, Refused):
+                    return stepped
+                if stepped is not order:
+                    order, before = stepped, before | await self._read_back(stepped)
             if held is not None and self._still_fresh(held, order) and _shows(before, held.words):
                 shown_kw = await self._shown_kw(order)
                 if shown_kw is None or self._agrees(shown_kw, order):
@@ -274,18 +295,73 @@ class Writer:
         except LinkError as error:
             rule = _NOTHING_SENT.get(error.trouble.kind, "unreachable")
             return self._refused(order.control.name, order.asked_kw, rule, error.trouble.detail)
-        self._held.pop(order.control.name, None)
+        if connection not in (None, self._link.counters.connects):
+            reason = "the connection was lost on the way, so another device may answer now; nothing was sent"
+            return self._refused(order.control.name, order.asked_kw, "unreachable", reason)
+        due = [request for request in order.requests if not _spared(request, before)]
         try:
-            for request in order.requests:
-                await self._send(order.control, request, before)
-        except _BudgetSpentError as error:
+            names = [word.register.name for request in due for word in request.words]
+            releases = order.target_kw is None
+            self.budgets.spend(names, order.control.writes_per_day, self._clock(), overdraw=releases)
+        except BudgetSpentError as error:
             return self._refused(order.control.name, order.asked_kw, "budget", str(error))
-        except LinkError as error:
-            if error.trouble.kind in _NOTHING_SENT:
-                rule = _NOTHING_SENT[error.trouble.kind]
-                return self._refused(order.control.name, order.asked_kw, rule, error.trouble.detail)
-            return await self._verify(order, before, error.trouble)
+        self._held.pop(order.control.name, None)
+        for number, request in enumerate(due):
+            try:
+                await self._send(request)
+            except LinkError as error:
+                if number == 0 and error.trouble.kind in _NOTHING_SENT:
+                    rule = _NOTHING_SENT[error.trouble.kind]
+                    return self._refused(order.control.name, order.asked_kw, rule, error.trouble.detail)
+                return await self._verify(order, before, error.trouble)
         return await self._verify(order, before, None)
+
+    def _ramped(
+        self, order: _Order, asked_kw: float, target_kw: float, from_kw: float | None, rate: float
+    ) -> _Order | Refused:
+        """The same order, or one a ramp step away from what the device holds."""
+        control = order.control
+        if from_kw is None:
+            reason = f"ramp of {rate:g} kW/s, and what the device does now is not known"
+            return self._refused(control.name, asked_kw, "unknown_state", reason)
+        # a device that tells no step finer than this would never move
+        longest_s = max(RAMP_STEP_S, control.step_kw / rate)
+        moved = self._moved.get(control.name)
+        elapsed_s = longest_s if moved is None else (self._clock() - moved.at).total_seconds()
+        step_kw = rate * min(max(elapsed_s, 0.0), longest_s)
+        if abs(target_kw - from_kw) <= step_kw + 1e-9:
+            return order
+        next_kw = from_kw + step_kw if target_kw > from_kw else from_kw - step_kw
+        if 0.0 < next_kw < control.pause_below_kw:
+            next_kw = control.pause_below_kw if target_kw > from_kw else 0.0
+        limit = f"{RAMP}: at most {rate:g} kW/s, held {from_kw:.3f} kW, asked {asked_kw:g} kW"
+        return self._order_for(control, asked_kw, next_kw, order.valid_s, limit)
+
+    def _rate_kw_per_s(self, control: Control) -> float | None:
+        """Slowest of the ramps stated for this control."""
+        rates = [self._ramp_kw_per_s, control.ramp_kw_per_s]
+        if control.ramp_frac_per_s is not None:
+            most = control.max_kw
+            if control.max_from is not None and (bound := self._now_kw(control.max_from)) is not None:
+                most = bound if most is None else max(most, bound)
+            rates.append(None if most is None else control.ramp_frac_per_s * most)
+        return min((rate for rate in rates if rate), default=None)
+
+    def _from_kw(self, order: _Order, before: Mapping[str, bytes], shown_kw: float | None) -> float | None:
+        """Setpoint the device holds now; in its own mode, the power it shows."""
+        control = order.control
+        if shown_kw is not None:
+            return shown_kw
+        modes = [request for request in order.requests if request.step.ensure and request.step.verify]
+        if all(_shows(before, request.words) for request in modes):
+            if (held_kw := _value_shown(order.requests, before)) is not None:
+                return held_kw
+            moved = self._moved.get(control.name)
+            if moved is not None and self._clock() < moved.valid_until:
+                return moved.target_kw
+        if control.name in OWN_MODES:
+            return self._now_kw(OWN_MODES[control.name])
+        return control.max_kw  # a limit that is not in force lets everything through
 
     def _still_fresh(self, held: _Held, order: _Order) -> bool:
         if not held.same_setpoint(order.words):
@@ -296,33 +372,21 @@ class Writer:
         # more than was given: the clock was set back since, and the device's own timer knows nothing of that
         return RENEW_FRAC * order.valid_s <= left_s <= order.valid_s
 
-    async def _send(self, control: Control, request: _Request, before: Mapping[str, bytes]) -> None:
-        step, words = request.step, request.words
-        if step.ensure and step.verify and _shows(before, words):
-            return
-        self._spend(control, [word.register.name for word in words])
+    async def _send(self, request: _Request) -> None:
+        words = request.words
         self.counters.writes += 1
+        for word in words:
+            name = word.register.name
+            self.counters.by_register[name] = self.counters.by_register.get(name, 0) + 1
         if words[0].register.table is Table.COIL:
             for word in words:
                 await self._link.write_coil(self._unit, word.register.address, on=word.data != b"\0")
-        elif step.single:
+        elif request.step.single:
             for word in words:
                 await self._link.write_register(self._unit, word.register.address, word.data)
         else:
             payload = b"".join(word.data for word in words)
             await self._link.write_registers(self._unit, words[0].register.address, payload)
-
-    def _spend(self, control: Control, names: Sequence[str]) -> None:
-        at = self._clock()
-        budgets = [self._budgets.setdefault(name, _Budget(control.writes_per_day, at)) for name in names]
-        for name, budget in zip(names, budgets, strict=True):
-            if (wait_s := budget.wait_s(at)) > 0.0:
-                raise _BudgetSpentError(
-                    f"register {name} bears {control.writes_per_day} writes a day; next one in {wait_s:.0f} s"
-                )
-        for name, budget in zip(names, budgets, strict=True):
-            budget.left -= 1.0
-            self.counters.by_register[name] = self.counters.by_register.get(name, 0) + 1
 
     async def _read_back(self, order: _Order) -> dict[str, bytes]:
         """Raw bytes the device holds now, by register name."""
@@ -346,6 +410,7 @@ class Writer:
 
     async def _verify(self, order: _Order, before: Mapping[str, bytes], trouble: Trouble | None) -> Receipt:
         """Look at what the device holds. After a write without an answer too: it is never sent twice."""
+        self._note_move(order)
         try:
             seen = await self._read_back(order)
             shown_kw = await self._shown_kw(order)
@@ -365,6 +430,14 @@ class Writer:
         if not can_tell:
             return self._unverified(order, "written, but this device shows nothing to check it by")
         return self._cut_by_device(order, before, seen, wrong)
+
+    def _note_move(self, order: _Order) -> None:
+        if order.target_kw is None:
+            return
+        at, before = self._clock(), self._moved.get(order.control.name)
+        moved_at = before.at if before is not None and before.target_kw == order.target_kw else at
+        until = at + timedelta(seconds=order.valid_s)
+        self._moved[order.control.name] = _Moved(order.target_kw, moved_at, until)
 
     def _cut_by_device(
         self, order: _Order, before: Mapping[str, bytes], seen: Mapping[str, bytes], wrong: Sequence[_Word]
@@ -392,6 +465,7 @@ class Writer:
             reason = "this device cannot be released; it reverts when its own time-out has passed"
             return self._refused(control.name, None, "unsupported", reason)
         self._held.pop(control.name, None)
+        self._moved.pop(control.name, None)
         order = _Order(
             control=Control(name=control.name, steps=control.release, writes_per_day=control.writes_per_day),
             asked_kw=None,
@@ -482,6 +556,11 @@ def _evaluate(expression: Expression | float, target_kw: float, valid_s: float, 
             return pv_kw - target_kw
         case _:
             return float(expression)
+
+
+def _spared(request: _Request, before: Mapping[str, bytes]) -> bool:
+    """True for modes and enable bits the device shows already."""
+    return request.step.ensure and request.step.verify and _shows(before, request.words)
 
 
 def _shows(seen: Mapping[str, bytes], words: _Words) -> bool:

@@ -180,11 +180,16 @@ def check(
     load_step_kw: Annotated[
         float | None, typer.Option(min=0.1, help="Power of a load you will switch on [kW].")
     ] = None,
+    speed: Annotated[
+        float,
+        typer.Option(min=1, max=2000, help="Site seconds per second, if the devices are those of a demo."),
+    ] = 1.0,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of site files and end.")
     ] = False,
 ) -> None:
     """Check a site file: names every mistake with line, key, value and remedy."""
+    from ems.commissioning import LoadStep, check_devices, probe_sites
     from ems.config import load_sites, site_schema
     from ems.wiring import driver_names
 
@@ -194,17 +199,22 @@ def check(
     if site_file is None:
         raise usage("SITE.yaml", "", "no site file is named", "give its path, or --schema")
     sites = load_sites(site_file, known_drivers=driver_names())
+    check_devices(sites)
     for site in sites:
+        for name in site.idle_devices:
+            typer.echo(
+                f"warning: {site_file}: {site.id}.devices.{name}: it is no grid meter and no asset is behind it, so "
+                f"it would be read and never used; add an asset with `device: {name}`, or remove it",
+                err=True,
+            )
         typer.echo(
             f"{site.id}: {len(site.devices)} devices, "
             f"{len(site.pvs)} solar, {len(site.batteries)} batteries, {len(site.vehicles)} vehicles, {site.currency}"
         )
     typer.echo(f"{site_file}: {len(sites)} site{'s' if len(sites) > 1 else ''}, no mistake found")
     if probe:
-        from ems.commissioning import LoadStep, probe_sites
-
         step = None if load_step_kw is None else LoadStep(power_kw=load_step_kw, ask=input)
-        if not probe_sites(sites, typer.echo, seconds=probe_s, step=step):
+        if not probe_sites(sites, typer.echo, seconds=probe_s, speed=speed, step=step):
             raise typer.Exit(1)
 
 
@@ -215,14 +225,40 @@ def scan(
         str, typer.Argument(help="HOST, HOST:PORT or an endpoint such as rtu:///dev/ttyUSB0?baud=9600.")
     ],
     units: Annotated[str, typer.Option(help="Modbus units to ask, e.g. 1, 1-10 or 1,100,126.")] = "1-247",
+    points: Annotated[
+        bool,
+        typer.Option("--points", help="Also show every point of every SunSpec model, as the device has it."),
+    ] = False,
 ) -> None:
     """Find SunSpec and known devices at an address. Reads only."""
-    from ems.commissioning import scan_endpoint
+    from ems.field_commands import scan_endpoint, wanted_units
 
     endpoint = address if "://" in address else f"tcp://{address}"
-    found = scan_endpoint(endpoint, units, typer.echo)
+    with progress_bar("scanning", len(wanted_units(units))) as asked:
+        found = scan_endpoint(endpoint, units, typer.echo, points=points, asked=asked)
     typer.echo(f"{endpoint}: {found} unit{'' if found == 1 else 's'} answered")
     raise typer.Exit(0 if found else 1)
+
+
+@app.command(epilog="Example: `ems share tcp://192.168.1.20 --port 5020`")
+@clear_errors
+def share(
+    address: Annotated[
+        str, typer.Argument(help="HOST, HOST:PORT or an endpoint such as rtu:///dev/ttyUSB0?baud=9600.")
+    ],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port others connect to.")] = 5020,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; whoever reaches it can read the device.")
+    ] = "127.0.0.1",
+    allow_writes: Annotated[
+        bool, typer.Option("--allow-writes", help="Pass writes of others through; refused otherwise.")
+    ] = False,
+) -> None:
+    """Let several readers use a device that accepts one connection. While the service runs: `share:` in its site file."""
+    from ems.field_commands import share_endpoint
+
+    endpoint = address if "://" in address else f"tcp://{address}"
+    share_endpoint(endpoint, typer.echo, host=host, port=port, allow_writes=allow_writes)
 
 
 @app.command(epilog="Example: `ems forecast deploy/sites/home-sunspec.yaml --data mine.csv --backtest`")

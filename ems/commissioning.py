@@ -1,20 +1,21 @@
-"""Commissioning: find devices, prove what they say, show what would be written. Nothing is written."""
+"""Commissioning: prove what the devices of a site say, show what would be written. Nothing is written."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from drivers import LinkPool
-from drivers.probe import ProbeReport, check_load_step, probe
-from drivers.protocols import Trouble
-from drivers.scan import parse_units, scan
-from ems.errors import EmsError
-from ems.site import Site
+from drivers import Device, LinkPool
+from drivers.probe import Check, ProbeReport, Verdict, check_direction, check_load_step, probe
+from ems.clock import ScaledClock, SystemClock
+from ems.site import Role, Site
 from ems.wiring import open_devices
 
 Tell = Callable[[str], None]
 Ask = Callable[[str], str]
+SEEN_AFTER_S = 3.0
+"""Time a meter is given to show a load that was switched on [s]; many show the mean of a second or two."""
+_GENERATE = (Role.PV_INVERTER, Role.HYBRID_INVERTER, Role.BATTERY_INVERTER)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +28,14 @@ class LoadStep:
     """Shows a line and returns once the person has done what it says."""
 
 
-def probe_sites(sites: Sequence[Site], tell: Tell, *, seconds: float, step: LoadStep | None = None) -> bool:
+def check_devices(sites: Sequence[Site]) -> None:
+    """Address every device without asking it; EmsError names an endpoint or a device file that cannot be used."""
+    open_devices(sites, LinkPool(clock=SystemClock().now, read_only=True))
+
+
+def probe_sites(
+    sites: Sequence[Site], tell: Tell, *, seconds: float, speed: float = 1.0, step: LoadStep | None = None
+) -> bool:
     """Ask every device of every site; returns whether all answered and nothing contradicts.
 
     Parameters
@@ -37,41 +45,61 @@ def probe_sites(sites: Sequence[Site], tell: Tell, *, seconds: float, step: Load
     tell
         Prints a line.
     seconds
-        Time between the two readings that are compared [s].
+        Time between the two readings that are compared [s of site time].
+    speed
+        Site seconds per second: more than 1 for simulated devices only.
     step
         A known load to switch on, which proves the meter's direction and scale.
     """
-    return asyncio.run(_probe_sites(sites, tell, seconds, step))
+    return asyncio.run(_probe_sites(sites, tell, seconds, speed, step))
 
 
-def scan_endpoint(endpoint: str, units: str, tell: Tell) -> int:
-    """Ask every unit of an endpoint who it is; returns how many answered."""
-    try:
-        wanted = parse_units(units)
-    except ValueError as error:
-        raise EmsError(f"--units: {error}") from error
-    return asyncio.run(_scan(endpoint, wanted, tell))
+async def _probe_sites(
+    sites: Sequence[Site], tell: Tell, seconds: float, speed: float, step: LoadStep | None
+) -> bool:
+    now = datetime.now(UTC)
+    clock = ScaledClock(site_start_at=now, wall_start_at=now, speed=speed)
 
+    async def wait(span_s: float) -> None:
+        await asyncio.sleep(clock.wall_seconds(span_s))
 
-async def _probe_sites(sites: Sequence[Site], tell: Tell, seconds: float, step: LoadStep | None) -> bool:
-    sound = True
-    async with LinkPool(clock=lambda: datetime.now(UTC), read_only=True) as links:
+    async with LinkPool(clock=clock.now, read_only=True) as links:
         devices = open_devices(sites, links)
-        reports = await asyncio.gather(
-            *(probe(device, wait=asyncio.sleep, seconds=seconds) for device in devices.values())
+        reports = dict(
+            zip(
+                devices,
+                await asyncio.gather(
+                    *(probe(device, wait=wait, seconds=seconds) for device in devices.values())
+                ),
+                strict=True,
+            )
         )
-        for report in reports:
-            sound = _tell_report(report, tell) and sound
+        verdicts = [_tell_report(report, tell) for report in reports.values()]
         for site in sites:
-            if step is None:
-                break
-            meter = devices[site.id, site.grid_meter]
-            before = await meter.read()
-            step.ask(f"{site.id}: switch on a load of {step.power_kw:g} kW, then press Enter")
-            check = check_load_step(before, await meter.read(), step.power_kw)
-            tell(f"  {check.verdict:7} {check.rule}: {check.detail}")
-            sound = sound and check.verdict != "wrong"
-    return sound
+            inverters = [
+                reports[site.id, name].second for name, ref in site.devices.items() if ref.role in _GENERATE
+            ]
+            meter = reports[site.id, site.grid_meter].second
+            verdicts.append(_tell_check(site, check_direction(meter, inverters), tell))
+            if step is not None:
+                verdicts.append(
+                    _tell_check(site, await _step(devices[site.id, site.grid_meter], site, step, wait), tell)
+                )
+    return all(verdicts)
+
+
+async def _step(meter: Device, site: Site, step: LoadStep, wait: Callable[[float], Awaitable[None]]) -> Check:
+    """Read, let a person switch the load on, give the meter time to see it, read again."""
+    before = await meter.read()
+    question = f"{site.id}: switch on a load of {step.power_kw:g} kW, then press Enter"
+    await asyncio.to_thread(step.ask, question)
+    await wait(SEEN_AFTER_S)
+    return check_load_step(before, await meter.read(), step.power_kw)
+
+
+def _tell_check(site: Site, check: Check, tell: Tell) -> bool:
+    tell(f"{site.id}: {check.verdict}, {check.rule}: {check.detail}")
+    return check.verdict is not Verdict.WRONG
 
 
 def _tell_report(report: ProbeReport, tell: Tell) -> bool:
@@ -83,34 +111,17 @@ def _tell_report(report: ProbeReport, tell: Tell) -> bool:
     for name, sample in sorted(report.second.items()):
         value = "absent" if sample.value is None else f"{sample.value:.3f} {sample.unit}"
         tell(f"  {name:28} {value:>16}  {sample.quality}")
+    if report.one_client:
+        tell("  accepts one connection: let other readers use `share:` in the site file")
     for check in report.checks:
         tell(f"  {check.verdict:7} {check.rule}: {check.detail}")
-    for write in report.would_write:
+    for write, held in zip(report.would_write, report.held, strict=True):
         words = write.words.hex(" ", 2)
+        now = "cannot be read" if held is None else f"now {held.hex(' ', 2)}"
         tell(
-            f"  would write for {write.control} {write.setpoint_kw:g} kW: {', '.join(write.registers)} = {words}"
+            f"  would write for {write.control} {write.setpoint_kw:g} kW: "
+            f"{', '.join(write.registers)} = {words} ({now})"
         )
+    for control in report.withheld:
+        tell(f"  would not write {control}: it is not what this device is here for, or there is no consent")
     return not report.wrong
-
-
-async def _scan(endpoint: str, units: Sequence[int], tell: Tell) -> int:
-    found = 0
-    async with LinkPool(clock=lambda: datetime.now(UTC), read_only=True, timeout_s=0.5) as links:
-        async for answer in scan(endpoint, links=links, units=units):
-            if isinstance(answer, Trouble):
-                raise EmsError(f"{endpoint}: {answer.detail}; check address, cable and power")
-            found += 1
-            who = (
-                "unknown device"
-                if answer.identity is None
-                else f"{answer.identity.maker} {answer.identity.model}"
-            )
-            driver = answer.driver or (
-                f"one of {', '.join(answer.candidates)}" if answer.candidates else "none known"
-            )
-            tell(f"unit {answer.unit_id}: {who}; driver: {driver}")
-            if answer.quantities:
-                tell(f"  gives {', '.join(answer.quantities)}")
-            if answer.controls:
-                tell(f"  accepts {', '.join(answer.controls)}")
-    return found

@@ -126,7 +126,7 @@ def verdict(
             measured_kw, rating_kw = -drawn_kw, pv.rated_kw
             apart_kw = measured_kw - value_kw
         case _:
-            return None
+            return None  # own modes, limits of the connection, and switches, which show what they hold
     tolerance_kw = max(LEAST_TOLERANCE_KW, TOLERANCE_SHARE * rating_kw)
     return Verdict(followed=apart_kw <= tolerance_kw, asked_kw=value_kw, measured_kw=measured_kw)
 

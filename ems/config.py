@@ -23,6 +23,8 @@ from ems.site import (
     DeviceRef,
     GridSignal,
     PvAsset,
+    Share,
+    SheddableAsset,
     Site,
     VehicleAsset,
     contradictions,
@@ -48,7 +50,7 @@ _REMEDIES: Mapping[str, str] = {
     "ready_by_local": 'quote the local time, e.g. "07:00"',
 }
 _KINDS: Mapping[str, str] = {
-    "assets": "pv`, `battery` or `vehicle",
+    "assets": "pv`, `battery`, `vehicle` or `sheddable",
     "buy": "flat`, `time_of_use` or `series",
     "sell": "flat`, `time_of_use` or `series",
 }
@@ -93,7 +95,9 @@ def load_sites(
     expanded = _expanded(
         document.data, os.environ if environment is None else environment, (), path, document, mistakes
     )
-    entries = list(_entries(expanded, path, document, mistakes))
+    entries = [
+        (_drivers_found(entry, path.parent), at) for entry, at in _entries(expanded, path, document, mistakes)
+    ]
     sites = [
         site for entry, at in entries if (site := _site(entry, at, path, document, mistakes)) is not None
     ]
@@ -206,6 +210,25 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _drivers_found(entry: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the site with paths of device files of its own taken from the site file's folder."""
+    devices = entry.get("devices")
+    if not isinstance(devices, dict):
+        return entry
+    found = {
+        name: {**ref, "driver": str(folder / ref["driver"])}
+        if isinstance(ref, dict) and is_device_file(ref.get("driver"))
+        else ref
+        for name, ref in devices.items()
+    }
+    return {**entry, "devices": found}
+
+
+def is_device_file(driver: object) -> bool:
+    """Tell whether a driver is a device file of one's own, named by its path."""
+    return isinstance(driver, str) and driver.endswith(".yaml")
+
+
 def _expanded(
     value: Any,
     environment: Mapping[str, str],
@@ -309,7 +332,7 @@ def _written_path(loc: tuple[int | str, ...], entry: Any) -> KeyPath:
 
 
 def _known_keys() -> list[str]:
-    types = (Site, DeviceRef, PvAsset, BatteryAsset, VehicleAsset)
+    types = (Site, DeviceRef, Share, PvAsset, BatteryAsset, VehicleAsset, SheddableAsset)
     nested = _SITE.json_schema()["$defs"].values()
     return sorted(
         {key for schema in nested for key in schema.get("properties", {})} | set().union(*map(_fields, types))
@@ -340,7 +363,18 @@ def _across(
         yield _named(path, document, where, shown, found.problem, "make the parts agree")
     for name in devices:
         driver = _at(entry, ("devices", name, "driver"))
-        if isinstance(driver, str) and driver not in known_drivers:
+        if is_device_file(driver):
+            if not Path(driver).is_file():
+                where = at.path(("devices", name, "driver"), document)
+                yield _named(
+                    path,
+                    document,
+                    where,
+                    driver,
+                    "no such device file",
+                    "give its path from the site file's folder",
+                )
+        elif isinstance(driver, str) and driver not in known_drivers:
             close = difflib.get_close_matches(driver, list(known_drivers), n=3) or sorted(known_drivers)[:6]
             where = at.path(("devices", name, "driver"), document)
             yield _named(

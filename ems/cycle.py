@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from ems.clock import StageWatch
 from ems.conduct import Conduct, Conducts, without_derated
-from ems.feedback import Edge, IntervalAccount, edges_between, edges_of_standing, review
+from ems.feedback import Edge, IntervalAccount, edges_between, edges_of_grid, edges_of_standing, review
 from ems.foresight import Foresight
 from ems.guard import bounded_course
 from ems.metering import SiteMeter
@@ -127,7 +127,8 @@ async def run_cycle(
 
     snapshot = await take_snapshot(ports.devices, ids, at=at)
     watch.lap("reading")
-    states = estimate_states(sites, snapshot, carried_states(previous))
+    carried = carried_states(previous)
+    states = estimate_states(sites, snapshot, carried)
     for site, reading, state in zip(sites, snapshot.sites, states, strict=True):
         ports.meters[site.id].close(reading, at=at, stored_kwh=stored_total_kwh(site, state))
     measured = tuple(interval for site in sites for interval in ports.meters[site.id].unsettled)
@@ -171,8 +172,13 @@ async def run_cycle(
     accounts = review(sites, measured, before, prices=ports.foresight.prices)
     edges = edges_between(before, plans, troubles_by_site(previous), snapshot) + tuple(
         edge
-        for site, was, now in zip(sites, standings_by_site(previous, sites), counting, strict=True)
-        for edge in edges_of_standing(site, was, now, at=at)
+        for site, was, now, state in zip(
+            sites, standings_by_site(previous, sites), counting, states, strict=True
+        )
+        for edge in (
+            *edges_of_standing(site, was, now, at=at),
+            *edges_of_grid(site, carried.get(site.id, CarriedState()).grid, state),
+        )
     )
     for meter in ports.meters.values():
         meter.settle()

@@ -6,14 +6,14 @@ interval. It writes only what changed or is about to expire, and what it writes 
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from ems.clock import StageWatch
 from ems.conduct import ConductBook, without_derated
 from ems.cycle import CycleRecord, Ports
 from ems.errors import MayNotAct
-from ems.feedback import Edge, edges_of_conduct, edges_of_standing
+from ems.feedback import Edge, edges_of_conduct, edges_of_grid, edges_of_standing
 from ems.guard import bounded_course
 from ems.ladder import Ladder, rung_of
 from ems.live import Live, LiveState
@@ -21,7 +21,7 @@ from ems.metrics import Metrics
 from ems.orders import Order, Standing, standing
 from ems.outlook import Outlook, SiteOutlook
 from ems.plan import Plan
-from ems.planning import to_problem
+from ems.planning import make_plans, to_problem
 from ems.publishing import Delivery, DeliveryOutcome, publish
 from ems.readings import Quality, SiteReading, Snapshot, take_snapshot
 from ems.setpoints import Course, Quantity, Setpoint, SetpointSource, course_of_plan, derive_setpoints
@@ -108,14 +108,15 @@ class FastLoop:
         states = {state.site_id: state for state in record.states}
         expected = {site.site_id: site for site in record.outlook.sites}
         asked: dict[str, dict[str, Setpoint]] = {}
-        in_force = {d.setpoint_id for d in record.deliveries if d.outcome in IN_FORCE}
+        in_force = {d.setpoint_id: d for d in record.deliveries if d.outcome in IN_FORCE}
         clamped_kw = {
             d.setpoint_id: d.held_kw for d in record.deliveries if d.outcome is DeliveryOutcome.CLAMPED
         }
         self.book.adopt(record.conducts)
         for setpoint in record.setpoints:
             if setpoint.id in in_force:
-                asked.setdefault(setpoint.site_id, {})[_key(setpoint)] = setpoint
+                held = _as_held(setpoint, in_force[setpoint.id])
+                asked.setdefault(setpoint.site_id, {})[_key(setpoint)] = held
         counting = {site.id: counts for site, counts in zip(record.sites, record.standings, strict=True)}
         for plan in record.plans:
             site, state = self._sites.get(plan.site_id), states[plan.site_id]
@@ -220,8 +221,11 @@ class FastLoop:
         asked = {} if course is None else course.asked
         wanted: tuple[Setpoint, ...] = ()
         if course is not None:
-            course.carried = carry(state)
+            was, course.carried = course.carried.grid, carry(state)
             counts = standing(site, (*orders, *state.signal), at=at)
+            edges += edges_of_grid(site, was, state)
+            if state.islanded != course.plan.islanded:
+                self._plan_anew(course, state, orders, at)
             edges += edges_of_standing(site, course.standing, counts, at=at)
             told = self.book.look(site, tuple(asked.values()), course.clamped_kw, reading, state)
             edges += edges_of_conduct(site, told, at=at)
@@ -267,6 +271,8 @@ class FastLoop:
         planned = course_of_plan(course.site, course.plan, at)
         if planned is None or not state.steerable or course.standing.paused is not None:
             return None
+        if course.plan.islanded:
+            return planned  # the inverter follows the load of an island faster than we could
         if course.warm is None or state.powers.load_kw is None:
             return planned
         first = course.warm.resolve_first(
@@ -278,6 +284,21 @@ class FastLoop:
         )
         return planned if first.outcome not in USABLE else merged(course.site, planned, first)
 
+    def _plan_anew(self, course: _Course, state: SiteState, orders: Sequence[Order], at: datetime) -> None:
+        """Plan one site between two cycles: the grid went or came, and the plan in force speaks of another world."""
+        outlook = replace(course.outlook, sites=(course.expected,))
+        (plan,) = make_plans(
+            (course.site,),
+            (state,),
+            outlook,
+            (course.plan,),
+            solve=self._ports.solve,
+            valid_for=course.plan.valid_until - course.plan.issued_at,
+            orders=orders,
+        )
+        course.plan = plan
+        course.warm = _warm(course.site, state, course.expected, course.outlook, orders)
+
     def _remember(self, setpoints: Sequence[Setpoint], deliveries: Sequence[Delivery]) -> None:
         outcomes = {delivery.setpoint_id: delivery for delivery in deliveries}
         for setpoint in setpoints:
@@ -287,7 +308,7 @@ class FastLoop:
                 continue
             self._metrics.setpoints.labels(outcome=delivery.outcome).inc()
             if delivery.outcome in IN_FORCE:
-                _replace(course.asked, setpoint)
+                _replace(course.asked, _as_held(setpoint, delivery))
                 if delivery.outcome is DeliveryOutcome.CLAMPED:
                     course.clamped_kw[setpoint.id] = delivery.held_kw
                 course.refused_at.pop(_key(setpoint), None)
@@ -361,6 +382,11 @@ def _differs(held: Setpoint | None, wanted: Setpoint, at: datetime) -> bool:
     if abs(wanted.value_kw - held.value_kw) > DEAD_BAND_KW:
         return True
     return not timedelta(0) <= at - held.valid_from < (held.valid_until - held.valid_from) / 2
+
+
+def _as_held(setpoint: Setpoint, delivery: Delivery) -> Setpoint:
+    """Return the setpoint as the device holds it; a ramp step on its way there differs and so is asked again."""
+    return replace(setpoint, value_kw=delivery.held_kw) if delivery.underway else setpoint
 
 
 def _replace(asked: dict[str, Setpoint], setpoint: Setpoint) -> None:

@@ -17,7 +17,7 @@ from ems.orders import Limit, Order, Standing, standing
 from ems.plan import Plan
 from ems.readings import Quality, Snapshot
 from ems.site import Site
-from ems.state import MeasuredInterval
+from ems.state import GridState, MeasuredInterval, SiteState
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -211,6 +211,18 @@ def edges_of_standing(
         Edge(at=at, site_id=site.id, subject=subject, became=became, cause=cause)
         for subject, became, cause in found
     )
+
+
+def edges_of_grid(site: Site, before: GridState, now: SiteState) -> tuple[Edge, ...]:
+    """Return the grid's going and coming."""
+    if now.grid is before:
+        return ()
+    causes = {
+        GridState.LOST: "the grid is dead: the site runs as an island",
+        GridState.RETURNING: "voltage is back; waiting for it to last",
+        GridState.PRESENT: "carries the site again",
+    }
+    return (Edge(at=now.at, site_id=site.id, subject="grid", became=now.grid, cause=causes[now.grid]),)
 
 
 def edges_of_conduct(site: Site, changed: Sequence[tuple[str, Conduct]], *, at: datetime) -> tuple[Edge, ...]:

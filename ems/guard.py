@@ -28,6 +28,8 @@ def bounded_course(site: Site, course: Course | None, state: SiteState, counts: 
         return None
     if counts.paused is not None:
         return own_mode_within_limits(site, state.powers, state.stored_kwh, counts)
+    if state.islanded:
+        return course  # the inverter keeps the balance of an island, and no connection carries anything
     asked = with_targets(site, course, counts)
     return None if asked is None else within_limits(site, asked, state.powers, state.stored_kwh, counts)
 

@@ -1,6 +1,110 @@
 """What the service counts, for Prometheus; one registry per service, none global."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceFigures:
+    """What one device counted since the service started."""
+
+    site: str
+    """The site."""
+    device: str
+    """Its name there."""
+    failed_reads: int
+    """Passes with trouble."""
+    writes: int
+    """Write requests sent."""
+    writes_saved: int
+    """Setpoints it held already."""
+    refusals: int
+    """Setpoints refused, by us or by the device."""
+    unverified: int
+    """Setpoints that reading back did not show."""
+    writes_today: int
+    """Register writes on this UTC day, those before a restart included."""
+    budget_left: int | None
+    """Writes that the register nearest to its daily budget bears now; None while none was written."""
+    flags: Mapping[str, int] = field(default_factory=dict)
+    """Readings flagged, by plausibility rule."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinkFigures:
+    """What happened on one endpoint since the service started."""
+
+    endpoint: str
+    """Scheme and address, without options."""
+    outcomes: Mapping[str, int]
+    """Requests by what came of them: answered, timeout, garbled, exception, not_sent (backing off), late."""
+    connects: int
+    """Connections made."""
+    failed_connects: int
+    """Connections refused or timed out."""
+
+
+class _FieldCollector:
+    """Asks devices and links when somebody scrapes, so that counting costs a pass nothing."""
+
+    def __init__(
+        self, devices: Callable[[], Iterable[DeviceFigures]], links: Callable[[], Iterable[LinkFigures]]
+    ) -> None:
+        self._devices, self._links = devices, links
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._of_devices()
+        yield from self._of_links()
+
+    def _of_links(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "ems_link_requests", "Requests by what came of them", labels=["endpoint", "outcome"]
+        )
+        connects = CounterMetricFamily(
+            "ems_link_connects", "Connections tried, by outcome", labels=["endpoint", "outcome"]
+        )
+        for one in self._links():
+            for outcome, count in one.outcomes.items():
+                requests.add_metric([one.endpoint, outcome], count)
+            connects.add_metric([one.endpoint, "made"], one.connects)
+            connects.add_metric([one.endpoint, "failed"], one.failed_connects)
+        return iter((requests, connects))
+
+    def _of_devices(self) -> Iterator[Metric]:
+        names = ["site", "device"]
+        failed = CounterMetricFamily("ems_device_failed_reads", "Passes with trouble", labels=names)
+        setpoints = CounterMetricFamily(
+            "ems_device_setpoints", "Setpoints by what came of them at the device", labels=[*names, "outcome"]
+        )
+        writes = CounterMetricFamily("ems_device_writes", "Write requests sent", labels=names)
+        today = GaugeMetricFamily(
+            "ems_device_writes_today", "Register writes on this UTC day, restarts included", labels=names
+        )
+        left = GaugeMetricFamily(
+            "ems_device_write_budget_left", "Writes the scarcest register bears now", labels=names
+        )
+        flags = CounterMetricFamily(
+            "ems_device_flags", "Readings flagged, by plausibility rule", labels=[*names, "rule"]
+        )
+        for one in self._devices():
+            labels = [one.site, one.device]
+            failed.add_metric(labels, one.failed_reads)
+            writes.add_metric(labels, one.writes)
+            today.add_metric(labels, one.writes_today)
+            if one.budget_left is not None:
+                left.add_metric(labels, one.budget_left)
+            for outcome, count in (
+                ("saved", one.writes_saved),
+                ("refused", one.refusals),
+                ("unverified", one.unverified),
+            ):
+                setpoints.add_metric([*labels, outcome], count)
+            for rule, count in one.flags.items():
+                flags.add_metric([*labels, rule], count)
+        return iter((failed, writes, today, left, setpoints, flags))
 
 
 class Metrics:
@@ -65,3 +169,9 @@ class Metrics:
         self.clock_jumps = Counter(
             "ems_clock_jumps_total", "Times the clock was set, or the machine slept", registry=self.registry
         )
+
+    def watch(
+        self, devices: Callable[[], Iterable[DeviceFigures]], links: Callable[[], Iterable[LinkFigures]]
+    ) -> None:
+        """Show what devices and links counted; asked at every scrape."""
+        self.registry.register(_FieldCollector(devices, links))

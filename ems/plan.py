@@ -126,6 +126,10 @@ class Plan:
     """Time spent solving this site [ms]."""
     pv_available_kw: Mapping[str, FloatArray] = field(default_factory=dict)
     """Solar power it counted on, by PV asset [kW], shape (T,) each; an asset that is not in it is never held back."""
+    shed_kw: Mapping[str, FloatArray] = field(default_factory=dict)
+    """What it cuts of loads that can be cut, by asset [kW], shape (T,) each; only planned for an island."""
+    islanded: bool = False
+    """Whether it was made for a site the grid does not carry."""
 
     @property
     def battery_kw(self) -> FloatArray:
@@ -146,6 +150,11 @@ class Plan:
         if index is None or pv not in self.pv_available_kw:
             return False
         return bool(self.pv_available_kw[pv][index] - self.pv_kw[pv][index] > CURTAILED_KW)
+
+    def sheds(self, asset: str, at: datetime) -> bool:
+        """Tell whether it cuts most of a load at `at`."""
+        index = self.index_at(at)
+        return index is not None and asset in self.shed_kw and bool(self.shed_kw[asset][index] > CURTAILED_KW)
 
     def reason_at(self, asset: str, at: datetime) -> Reason | None:
         """Return why an asset does what it does at `at`, or None when there is nothing to say."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ems.codec import FloatArray
 from ems.orders import Order, Standing, standings
@@ -16,6 +17,7 @@ from ems.readings import Quality
 from ems.site import BatteryAsset, Role, Site, VehicleAsset
 from ems.state import SiteState, VehicleState
 from optimizer import (
+    LADDER,
     Battery,
     DispatchProblem,
     DispatchSolution,
@@ -26,6 +28,8 @@ from optimizer import (
     Prices,
     Pv,
     PvSchedule,
+    SheddableLoad,
+    SheddableSchedule,
     StoreSchedule,
     Vehicle,
     Why,
@@ -131,9 +135,11 @@ def to_problem(
     instants = [state.at, *(_start(outlook, t) for t in range(1, horizon))]
     counts = standings(site, (*orders, *state.signal), instants)
     own_mode = _own_mode(site, state, expected, outlook) if any(now.paused for now in counts) else None
-    assets: list[HybridInverter | Pv | Battery | Vehicle] = [*_inverters(site)]
+    alone = _alone(site, state, hours)
+    assets: list[HybridInverter | Pv | Battery | Vehicle | SheddableLoad] = [*_inverters(site)]
     for pv in site.pvs:
-        forecast_kw = expected.pv[pv.name].mean_kw
+        band = expected.pv[pv.name]
+        forecast_kw = band.low_kw if state.islanded else band.mean_kw
         available_kw = _now_first(forecast_kw, state.powers.pv_kw.get(pv.name))
         if pv.name in held_back:
             available_kw = np.maximum(available_kw, forecast_kw)
@@ -149,7 +155,14 @@ def to_problem(
         replace(
             _as_battery(site, battery, state.stored_kwh[battery.name]),
             end_value_per_kwh=end_value_per_kwh(battery, expected),
-            asked_kw=_asked_kw(battery, counts, own_mode),
+            asked_kw=None if state.islanded else _asked_kw(battery, counts, own_mode),
+            # an outage is what the reserve was kept for
+            band_min_kwh=battery.capacity_kwh
+            * (site.own_reserve_frac(battery.name) if state.islanded else battery.reserve_frac),
+            # what a battery itself keeps back is not there for an island: as dear as load that stays dark
+            band_price_per_kwh_h=LADDER.unserved_load * float(np.abs(expected.buy_per_kwh).max())
+            if state.islanded
+            else None,
         )
         for battery in site.batteries
         if site.consents.control_storage
@@ -160,12 +173,28 @@ def to_problem(
         if _is_planned(site, vehicle, counts[0])
         and (session := _session(vehicle, state.vehicles.get(vehicle.name), outlook)) is not None
     ]
-    load_kw = _now_first(expected.load.mean_kw, state.powers.load_kw)
+    # nobody helps an island out: it is planned for a high load and little sun
+    load_kw = _now_first(
+        expected.load.high_kw if state.islanded else expected.load.mean_kw, state.powers.load_kw
+    )
     for vehicle in site.vehicles:
         if not _is_planned(site, vehicle, counts[0]):
             load_kw = load_kw + _charging_at_will(
                 vehicle, state, hours, kw=_asked_charge_kw(vehicle, counts[0])
             )
+    if state.islanded:
+        load_kw[0] += sum(load.rated_kw for load in site.sheddables if load.name in state.cut)
+        sheddable_kw = _sheddable_kw(site, state, load_kw)
+        assets += [
+            SheddableLoad(
+                name=load.name,
+                demand_kw=np.where(alone, sheddable_kw[load.name], 0.0),
+                priority_class=load.shed_class,
+            )
+            for load in site.sheddables
+            if site.consents.shed_loads
+        ]
+        load_kw = load_kw - np.where(alone, sum(sheddable_kw.values(), np.zeros(horizon)), 0.0)
     return DispatchProblem(
         site_id=site.id,
         hours=hours,
@@ -178,6 +207,8 @@ def to_problem(
         grid=GridConnection(
             import_limit_kw=np.array([now.import_limit.kw for now in counts]),
             export_limit_kw=np.array([now.export_limit.kw for now in counts]),
+            import_rating_kw=np.where(alone, 0.0, np.inf) if state.islanded else np.inf,
+            export_rating_kw=np.where(alone, 0.0, np.inf) if state.islanded else np.inf,
         ),
         assets=tuple(assets),
         time_limit_s=SOLVE_WITHIN_S,
@@ -226,6 +257,8 @@ def from_solution(site: Site, solution: DispatchSolution, outlook: Outlook, *, v
         ),
         solve_ms=solution.report.seconds * 1e3,
         pv_available_kw={pv.name: pv.available_kw for pv in solution.problem.of(Pv)},
+        shed_kw={load.name: load.shed_kw for load in solution.schedules_of(SheddableSchedule)},
+        islanded=not np.all(solution.problem.grid.import_rating_kw),
     )
 
 
@@ -338,7 +371,12 @@ def _step_down(
 ) -> Plan:
     """Take the next rung: the previous audited plan while it is valid, else the rule."""
     at = outlook.issued_at
-    earlier = previous is not None and previous.source is not PlanSource.RULE and previous.usable_at(at)
+    earlier = (
+        previous is not None
+        and previous.source is not PlanSource.RULE
+        and previous.usable_at(at)
+        and previous.islanded == state.islanded
+    )
     if previous is not None and earlier and state.quality is not Quality.BAD:
         return replace(previous, source=PlanSource.PREVIOUS, cause=cause)
     return rule_plan(
@@ -434,6 +472,26 @@ def _session(vehicle: VehicleAsset, state: VehicleState | None, outlook: Outlook
         min_charge_kw=vehicle.charge_min_kw,
         charge_efficiency_frac=vehicle.charge_eff_frac,
     )
+
+
+def _alone(site: Site, state: SiteState, hours: FloatArray) -> NDArray[np.bool_]:
+    """Return in which intervals the grid is taken to be away, shape (T,)."""
+    if not state.islanded or site.backup is None or state.grid_since is None:
+        return np.zeros(len(hours), dtype=bool)
+    gone_h = (state.at - state.grid_since).total_seconds() / 3600.0
+    # an outage that lasts longer than it was taken for is taken to last as long again: energy is never planned away
+    left_h = site.backup.outage_h - gone_h % site.backup.outage_h
+    return np.concatenate([[0.0], np.cumsum(hours)[:-1]]) < left_h
+
+
+def _sheddable_kw(site: Site, state: SiteState, load_kw: FloatArray) -> dict[str, FloatArray]:
+    """Return what of the expected load is behind switches [kW], per asset: measured now, else by nameplate."""
+    left_kw, found = load_kw.copy(), {}
+    for load in site.sheddables if site.consents.shed_loads else ():
+        drawn_kw = load.rated_kw if load.name in state.cut else state.shed_kw.get(load.name, load.rated_kw)
+        found[load.name] = np.clip(left_kw, 0.0, drawn_kw)
+        left_kw = left_kw - found[load.name]
+    return found
 
 
 def _is_planned(site: Site, vehicle: VehicleAsset, now: Standing) -> bool:

@@ -45,6 +45,8 @@ class Delivery:
     """False when the device held it already and nothing was sent."""
     detail: str
     """Why it was clamped, refused or left unverified; empty when applied."""
+    underway: bool = False
+    """Whether a ramp cut it: asked again, the device goes on towards it."""
 
 
 Journal = Callable[[Sequence[Setpoint]], Awaitable[None]]
@@ -119,6 +121,8 @@ async def _write(device: Device, setpoint: Setpoint, now: Callable[[], datetime]
             return await device.limit_charge(setpoint.value_kw or 0.0, valid_s=valid_s)
         case Quantity.OWN_MODE:
             return await device.release()
+        case Quantity.CONSUMPTION_LIMIT:
+            return await device.limit_consumption(setpoint.value_kw, valid_s=valid_s)
         case Quantity.IMPORT_LIMIT | Quantity.EXPORT_LIMIT:
             raise ValueError(f"{setpoint.id}: a limit of the connection is not written to a device")
 
@@ -148,6 +152,7 @@ def _delivery(setpoint: Setpoint, receipt: Receipt) -> Delivery:
         at=receipt.at,
         written=written,
         detail=detail,
+        underway=isinstance(receipt, Clamped) and receipt.underway,
     )
 
 

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -36,12 +36,16 @@ from ems.site import Site
 from ems.store import DeliveredSetpoint, Retention, Store
 from ems.watchdog import Manager
 from ems.wiring import (
+    device_figures,
     learn_from_recording,
     learn_from_store,
+    link_figures,
     make_foresight,
     make_meters,
     open_devices,
     read_sites,
+    restore_memories,
+    share_devices,
 )
 
 log = logging.getLogger("ems.service")
@@ -104,6 +108,7 @@ class Service:
         self.store = store
         self.clock = settings.clock
         self.metrics = Metrics()
+        self.metrics.watch(partial(device_figures, devices), partial(link_figures, links))
         self.live = Live()
         self.outbox = Outbox(self.metrics)
         self.lead = Lead(store.lease(), self.metrics)
@@ -137,6 +142,8 @@ class Service:
         self._refit: asyncio.Future[None] | None = None
         self._refit_trouble: str | None = None
         self._pruning: asyncio.Future[None] | None = None
+        self._shares = contextlib.AsyncExitStack()
+        self._share_troubles: list[str] = []
         before = self.latest
         self._ports = Ports(
             devices=devices,
@@ -193,6 +200,7 @@ class Service:
                 await self._release(SetpointSource.SAFETY)
         if self.lead.mine:
             await self._settle_unanswered()
+            self._keep_memories(self._ports.devices)
         if self._pruning is not None:
             await self._pruning
         if not await self.outbox.flush():
@@ -226,6 +234,7 @@ class Service:
             found.append(f"the fast loop left a site to its devices: {self._fast_loop.trouble}")
         if self._refit_trouble:
             found.append(f"forecast models could not be fitted anew: {self._refit_trouble}")
+        found.extend(self._share_troubles)
         if self.outbox.dropped:
             found.append(f"{self.outbox.dropped} writes to the store were given up")
         if self.outbox.trouble:
@@ -254,6 +263,8 @@ class Service:
         elif self._acts:
             await self._end_acting()
             self._fast_loop.let_go()
+            # many devices take one client: they are the successor's now
+            await self._links.close()
         elif await self.lead.take():
             try:
                 await self._take_over()
@@ -299,6 +310,7 @@ class Service:
         self._acts = True
         if self.latest is not None:
             self._fast_loop.follow(self.latest)
+        self._shares, self._share_troubles = await share_devices(self.sites, self._links)
         self._fast_loop.resume(await self._settle_unanswered())
         self._scheduler.add_job(self._cycle, trigger=self._trigger, id="cycle", replace_existing=True)
 
@@ -326,6 +338,7 @@ class Service:
         for site_id, meter in self._ports.meters.items():
             meter.forget()
             meter.marks = marks[site_id].marks
+        restore_memories(self._ports.devices, await asyncio.to_thread(self.store.device_memories))
         now = self.clock.now()
         await asyncio.to_thread(learn_from_store, self._ports.foresight, self.store, now=now)
         self._jumps = JumpWatch(self.clock)
@@ -348,6 +361,7 @@ class Service:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_WITHIN_S), self._cycling:
                 pass
+        await self._shares.aclose()
 
     async def _left_to_successor(self) -> bool:
         """Tell whether devices keep what they were asked: the next process follows it, or it expires."""
@@ -430,6 +444,7 @@ class Service:
         self.latest = record
         self._tell(record)
         self.outbox.post(partial(self._save, record))
+        self._keep_memories(self._ports.devices)
         self._prune(at)
         if self._ports.foresight.refit_due(at) and (self._refit is None or self._refit.done()):
             self._refit = asyncio.ensure_future(self._fit_anew(at))
@@ -506,10 +521,23 @@ class Service:
             self.outbox.post(partial(self.store.save_edges, done.edges))
         if done.setpoints:
             self.outbox.post(partial(self.store.save_setpoints, done.setpoints, done.deliveries))
+            assets = {site.id: site for site in self.sites}
+            written = {(one.site_id, one.asset) for one in done.deliveries if one.written}
+            self._keep_memories(
+                (site_id, asset.device)
+                for site_id, name in written
+                if (asset := assets[site_id].asset(name)) is not None
+            )
         if self._kept_at is None or at - self._kept_at >= KEEP_READINGS_EVERY:
             self._kept_at = at
             self._count(done.snapshot)
             self.outbox.post(partial(self.store.save_readings, done.snapshot.sites, at))
+
+    def _keep_memories(self, keys: Iterable[tuple[str, str]]) -> None:
+        """Keep what devices must not forget: after every cycle, and at once where a register was written."""
+        kept = {key: self._ports.devices[key].export_memory() for key in keys}
+        if kept:
+            self.outbox.post(partial(self.store.save_device_memories, kept, self.clock.now()))
 
     async def _journal(self, setpoints: Sequence[Setpoint]) -> None:
         """Put setpoints on record before they are written; raises MayNotAct when they must not be."""
@@ -642,12 +670,14 @@ def make_service(
     learn_from_store(foresight, store, now=now)
     foresight.refit(interval_start(now, step_s))
     links = LinkPool(clock=settings.clock.now, read_only=settings.read_only)
+    devices = open_devices(sites, links)
+    restore_memories(devices, store.device_memories())
     return Service(
         settings,
         sites,
         store=store,
         links=links,
-        devices=open_devices(sites, links),
+        devices=devices,
         foresight=foresight,
         solve=solve,
         manager=manager,

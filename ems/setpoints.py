@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from ems.orders import PRIORITIES, SetpointSource, Standing
 from ems.plan import Plan, PlanSource, Reason
-from ems.site import SITE, BatteryAsset, PvAsset, Site, VehicleAsset
+from ems.site import SITE, Asset, Site, VehicleAsset
 
 __all__ = [
     "PRIORITIES",
@@ -42,6 +42,8 @@ class Quantity(StrEnum):
     """Most AC output [kW]; None lifts the limit."""
     VEHICLE_LIMIT = "vehicle_charge_limit_kw"
     """Most the vehicle may draw [kW]; 0 pauses."""
+    CONSUMPTION_LIMIT = "consumption_limit_kw"
+    """Most a load behind a switch may draw [kW]: 0 cuts it, None lets it run."""
     IMPORT_LIMIT = "import_limit_kw"
     """Most the site may draw from the grid [kW]; kept by the service itself."""
     EXPORT_LIMIT = "export_limit_kw"
@@ -90,6 +92,8 @@ class Course:
     """Cap on AC output per PV asset [kW]; None: no cap."""
     vehicle_kw: Mapping[str, float]
     """Power per vehicle [kW]."""
+    cut: frozenset[str] = frozenset()
+    """Loads behind switches that are cut."""
 
 
 def course_of_plan(site: Site, plan: Plan, at: datetime) -> Course | None:
@@ -104,11 +108,13 @@ def course_of_plan(site: Site, plan: Plan, at: datetime) -> Course | None:
         for pv in site.pvs
     }
     return Course(
-        battery_kw={
-            name: float(b.charge_kw[index] - b.discharge_kw[index]) for name, b in plan.batteries.items()
-        },
+        # an island is carried by its inverter: a battery that forms the grid takes no power setpoint
+        battery_kw={}
+        if plan.islanded
+        else {name: float(b.charge_kw[index] - b.discharge_kw[index]) for name, b in plan.batteries.items()},
         generation_limit_kw=caps,
         vehicle_kw={name: float(kw[index]) for name, kw in plan.vehicle_kw.items()},
+        cut=frozenset(name for name in plan.shed_kw if plan.sheds(name, at)),
     )
 
 
@@ -125,6 +131,7 @@ def with_targets(site: Site, course: Course | None, standing: Standing) -> Cours
         battery_kw=battery_kw,
         generation_limit_kw={} if course is None else course.generation_limit_kw,
         vehicle_kw=vehicle_kw,
+        cut=frozenset() if course is None else course.cut,
     )
 
 
@@ -156,7 +163,7 @@ def derive_setpoints(
         Whose word counts: names who asked for a target, and the limits of the connection others have set.
     """
     targets = {} if standing is None else standing.targets
-    asked: list[tuple[BatteryAsset | PvAsset | VehicleAsset, Quantity, float | None]] = []
+    asked: list[tuple[Asset, Quantity, float | None]] = []
     for battery in site.batteries:
         if course is None or battery.name not in course.battery_kw:
             asked.append((battery, Quantity.OWN_MODE, None))
@@ -174,6 +181,9 @@ def derive_setpoints(
         on = kw >= 0.5 * vehicle.charge_min_kw and kw > 0.0
         kw = min(max(kw, vehicle.charge_min_kw), vehicle.charge_limit_kw) if on else 0.0
         asked.append((vehicle, Quantity.VEHICLE_LIMIT, kw))
+    for load in site.sheddables:
+        cut = course is not None and load.name in course.cut
+        asked.append((load, Quantity.CONSUMPTION_LIMIT, 0.0 if cut else None))
     of_assets = [
         _setpoint(
             site,
@@ -217,13 +227,14 @@ def _let_go_kw(vehicle: VehicleAsset, source: SetpointSource, standing: Standing
     return vehicle.charge_limit_kw if taken_over else vehicle.charge_min_kw
 
 
-def _allowed(site: Site, asset: BatteryAsset | PvAsset | VehicleAsset) -> bool:
+def _allowed(site: Site, asset: Asset) -> bool:
     """Tell whether the household lets the service steer this asset, and its device may be written."""
     consents = site.consents
     consent = {
         "battery": consents.control_storage,
         "pv": consents.curtail_solar,
         "vehicle": consents.control_vehicle,
+        "sheddable": consents.shed_loads,
     }[asset.kind]
     return consent and not site.devices[asset.device].read_only
 

@@ -5,7 +5,7 @@ comes from them.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo
@@ -36,6 +36,8 @@ class Role(StrEnum):
     HYBRID_INVERTER = "hybrid_inverter"
     BATTERY_INVERTER = "battery_inverter"
     CHARGER = "charger"
+    SWITCH = "switch"
+    """A relay or plug that can cut a load, and may measure it."""
     GRID_SIGNAL = "grid_signal"
     """Says what the grid operator allows: `import_limit_kw`, `export_limit_kw`, or a relay."""
 
@@ -64,6 +66,8 @@ class Consents:
     """The service may shift vehicle charging."""
     curtail_solar: bool = False
     """The service may hold back solar power."""
+    shed_loads: bool = False
+    """The service may cut the loads that are marked for it while the grid is lost."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +80,20 @@ class Connection:
     """Most the site may draw [kW]."""
     export_limit_kw: LimitKw
     """Most it may feed in [kW]; 0 forbids feed-in."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Share:
+    """Lets other readers use a device that accepts one connection: the service answers them from its own."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    port: Annotated[int, Field(ge=1, le=65535), NUMERIC]
+    """TCP port on which others reach the device, in Modbus TCP whatever it speaks itself."""
+    host: str = "127.0.0.1"
+    """Address to listen on; anybody who reaches it can read the device."""
+    allow_writes: bool = False
+    """Pass writes of others through as well; they are refused otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +125,7 @@ class DeviceRef:
     unit_id: Annotated[int, Field(ge=0, le=247), NUMERIC] = 1
     """Modbus unit."""
     driver: str
-    """`sunspec`, or the name of a device file."""
+    """`sunspec`, the name of a device file, or the path of one (`*.yaml`, from the site file's folder)."""
     role: Role
     """What it does here."""
     read_only: bool = False
@@ -115,9 +133,14 @@ class DeviceRef:
     swap_direction: bool = False
     """A meter mounted the wrong way round: exchange import and export."""
     rated_kw: PositiveKw | None = None
-    """AC rating of an inverter [kW]; a hybrid inverter needs it, as solar and battery share it."""
+    """AC rating of an inverter [kW]; a hybrid inverter needs it, as solar and battery share it. Of a meter: the most
+    its connection can carry; readings a fifth above it are no measurement. Four times the contracted power when left out."""
+    ramp_kw_per_s: PositiveKw | None = None
+    """Fastest change of its setpoints [kW/s]; at once when left out, unless its device file states one."""
     conversion_eff_frac: Efficiency = 0.97
     """AC energy per DC energy of a hybrid inverter, in either direction."""
+    share: Share | None = None
+    """Where other readers may reach it while the service runs; nowhere when left out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,7 +215,37 @@ class VehicleAsset:
     """Local time by which it should be there when the resident says nothing else."""
 
 
-Asset = Annotated[PvAsset | BatteryAsset | VehicleAsset, Field(discriminator="kind")]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SheddableAsset:
+    """A load behind a switch that can be cut when energy is short; part of the household load otherwise."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    kind: Literal["sheddable"]
+    """Marks this form of asset."""
+    name: Name
+    """Unique within the site."""
+    device: Name
+    """The switch, and the meter of this load where it has one."""
+    rated_kw: PositiveKw
+    """What it draws when it runs [kW]; used where the switch does not measure."""
+    shed_class: Annotated[int, Field(ge=0, le=6), NUMERIC] = 1
+    """0 is cut last; higher classes go first."""
+
+
+Asset = Annotated[PvAsset | BatteryAsset | VehicleAsset | SheddableAsset, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Backup:
+    """What the site is ready for when the grid is lost: its inverter can carry it as an island."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    reserve_frac: Fraction = 0.3
+    """Share of every battery kept for an outage while the grid is there; raises each battery's own `reserve_frac`."""
+    outage_h: Annotated[float, Field(gt=0, le=168), NUMERIC] = 12.0
+    """How long an outage is taken to last when it begins [h]; energy is spread over this time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,6 +262,7 @@ ROLES_OF_KIND: Mapping[str, tuple[Role, ...]] = {
     "pv": (Role.PV_INVERTER, Role.HYBRID_INVERTER),
     "battery": (Role.BATTERY_INVERTER, Role.HYBRID_INVERTER),
     "vehicle": (Role.CHARGER,),
+    "sheddable": (Role.SWITCH,),
 }
 """Roles a device may have to measure and steer an asset of a kind."""
 
@@ -325,6 +379,8 @@ class Site:
     """What the household allows."""
     grid_signal: GridSignal | None = None
     """The grid operator's limit signal, where there is one."""
+    backup: Backup | None = None
+    """What it is ready for when the grid is lost; None: it goes dark."""
     co2_kg_per_kwh: Annotated[float, Field(ge=0, le=3), NUMERIC] = 0.0
     """Emission factor of imported energy [kg/kWh]; for reports."""
 
@@ -351,14 +407,41 @@ class Site:
 
     @property
     def batteries(self) -> tuple[BatteryAsset, ...]:
-        """Its batteries."""
-        return tuple(asset for asset in self.assets if isinstance(asset, BatteryAsset))
+        """Its batteries, each with the reserve that is kept while the grid is there."""
+        kept = 0.0 if self.backup is None else self.backup.reserve_frac
+        return tuple(
+            asset if asset.reserve_frac >= kept else replace(asset, reserve_frac=kept)
+            for asset in self.assets
+            if isinstance(asset, BatteryAsset)
+        )
+
+    def own_reserve_frac(self, battery: str) -> float:
+        """Return what a battery keeps back even in an outage, as a share of its capacity."""
+        found = self.asset(battery)
+        return found.reserve_frac if isinstance(found, BatteryAsset) else 0.0
 
     @property
     def vehicles(self) -> tuple[VehicleAsset, ...]:
         """Its vehicles."""
         return tuple(asset for asset in self.assets if isinstance(asset, VehicleAsset))
 
-    def asset(self, name: str) -> PvAsset | BatteryAsset | VehicleAsset | None:
+    @property
+    def sheddables(self) -> tuple[SheddableAsset, ...]:
+        """Its loads that can be cut."""
+        return tuple(asset for asset in self.assets if isinstance(asset, SheddableAsset))
+
+    @property
+    def idle_devices(self) -> tuple[str, ...]:
+        """Names of devices that are read for nothing: no grid meter, no asset behind them, no signal taken from them."""
+        served = {asset.device for asset in self.assets}
+        if self.grid_signal is not None and self.grid_signal.device is not None:
+            served.add(self.grid_signal.device)
+        return tuple(
+            name
+            for name, device in self.devices.items()
+            if device.role is not Role.GRID_METER and name not in served
+        )
+
+    def asset(self, name: str) -> PvAsset | BatteryAsset | VehicleAsset | SheddableAsset | None:
         """Return the asset of that name, or None."""
         return next((asset for asset in self.assets if asset.name == name), None)

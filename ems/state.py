@@ -7,11 +7,23 @@ It is unknown as soon as one of them is.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time, timedelta
+from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 from ems.orders import Order, OrderKind, SetpointSource
 from ems.readings import Quality, SiteReading, Snapshot
 from ems.site import Role, Site, VehicleAsset
+
+
+class GridState(StrEnum):
+    """Whether the public grid carries a site."""
+
+    PRESENT = "present"
+    """It does."""
+    LOST = "lost"
+    """It is dead, or the site has been cut off: an island."""
+    RETURNING = "returning"
+    """It is back, but not for long enough to count on it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +129,19 @@ class SiteState:
     """What is unknown, e.g. `meter.net_import_kw`."""
     signal: tuple[Order, ...] = ()
     """What the grid operator's device said last, as orders that hold until it must be heard again."""
+    grid: GridState = GridState.PRESENT
+    """Whether the public grid carries the site."""
+    grid_since: datetime | None = None
+    """Since when the grid is lost or coming back (aware UTC); None while it is there."""
+    shed_kw: Mapping[str, float] = field(default_factory=dict)
+    """What loads that can be cut draw now, by asset [kW]; one that is not measured is not in it."""
+    cut: frozenset[str] = frozenset()
+    """Loads that their switches show as cut; what the household draws now is without them."""
+
+    @property
+    def islanded(self) -> bool:
+        """Whether the site carries itself, or has not yet settled on the returned grid."""
+        return self.grid is not GridState.PRESENT
 
     @property
     def steerable(self) -> bool:
@@ -136,8 +161,18 @@ class CarriedState:
     """Last known vehicle states."""
     signal: tuple[Order, ...] = ()
     """What the grid operator's device said last."""
+    grid: GridState = GridState.PRESENT
+    """Whether the grid was there."""
+    grid_since: datetime | None = None
+    """Since when it was not."""
 
 
+GRID_SETTLES = timedelta(seconds=60)
+"""The grid must be back for this long before the site acts as if it were."""
+DEAD_V = 60.0
+"""A phase below this is dead, at any nominal voltage of a public grid [V]."""
+ALIVE_HZ = (42.0, 68.0)
+"""No public grid runs outside these [Hz]; some meters show 0 on a dead one."""
 STORED_MAX_AGE = timedelta(minutes=30)
 """A state of charge older than this is unknown, not old."""
 
@@ -156,7 +191,7 @@ def site_powers(site: Site, reading: SiteReading) -> SitePowers:
             name, "vehicle_net_consumption_kw" if device.role is Role.CHARGER else "net_consumption_kw"
         )
         for name, device in site.devices.items()
-        if device.role not in (Role.GRID_METER, Role.GRID_SIGNAL)
+        if device.role not in (Role.GRID_METER, Role.GRID_SIGNAL, Role.SWITCH)
     }
     others_kw = total(drawn_kw)
     return SitePowers(
@@ -203,6 +238,7 @@ def estimate_state(site: Site, reading: SiteReading, carried: CarriedState, *, a
         vehicle.name: _vehicle_state(site, vehicle, reading, carried.sessions.get(vehicle.name), at=at)
         for vehicle in site.vehicles
     }
+    grid, grid_since = _grid(site, reading, carried, at=at)
     measured_now = not any(key.endswith(".stored_frac") for key in missing)
     unsure = len(stored_kwh) < len(site.batteries)
     quality = Quality.BAD if unsure else Quality.ESTIMATED if estimated else Quality.GOOD
@@ -216,6 +252,14 @@ def estimate_state(site: Site, reading: SiteReading, carried: CarriedState, *, a
         stored_at=at if measured_now else carried.stored_at,
         missing=tuple(missing),
         signal=_signal(site, reading, carried.signal, at=at),
+        grid=grid,
+        grid_since=grid_since,
+        shed_kw={
+            load.name: kw
+            for load in site.sheddables
+            if (kw := reading.usable(load.device, "net_consumption_kw")) is not None
+        },
+        cut=frozenset(load.name for load in site.sheddables if reading.usable(load.device, "closed") == 0.0),
     )
 
 
@@ -226,6 +270,8 @@ def carry(state: SiteState) -> CarriedState:
         stored_at=state.stored_at,
         sessions=state.vehicles,
         signal=state.signal,
+        grid=state.grid,
+        grid_since=state.grid_since,
     )
 
 
@@ -262,6 +308,35 @@ def _vehicle_state(
         wished_kwh=vehicle.wished_kwh,
         ready_at=_next_local(at, vehicle.ready_by_local, site.time_zone),
     )
+
+
+def _grid(
+    site: Site, reading: SiteReading, carried: CarriedState, *, at: datetime
+) -> tuple[GridState, datetime | None]:
+    """Return whether the grid carries the site, and since when it does not; silence changes nothing.
+
+    Seen at the grid meter (dead phases, no frequency) or told by an inverter (`grid_connected`).
+    """
+    if site.backup is None:
+        return GridState.PRESENT, None
+    volts = [reading.usable(site.grid_meter, f"voltage_l{line}_v") for line in (1, 2, 3)]
+    seen_v = [volt for volt in volts if volt is not None]
+    hertz = reading.usable(site.grid_meter, "frequency_hz")
+    told = [value for name in site.devices if (value := reading.usable(name, "grid_connected")) is not None]
+    dead = (bool(seen_v) and max(seen_v) < DEAD_V) or (
+        hertz is not None and not ALIVE_HZ[0] <= hertz <= ALIVE_HZ[1]
+    )
+    if dead or 0.0 in told:
+        since = carried.grid_since if carried.grid is GridState.LOST else at
+        return GridState.LOST, since
+    if not seen_v and hertz is None and not told:
+        return carried.grid, carried.grid_since
+    if carried.grid is GridState.LOST:
+        return GridState.RETURNING, at
+    back_at = carried.grid_since
+    if carried.grid is GridState.RETURNING and back_at is not None and at - back_at < GRID_SETTLES:
+        return GridState.RETURNING, back_at
+    return GridState.PRESENT, None
 
 
 def _signal(

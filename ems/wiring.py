@@ -1,13 +1,15 @@
 """The composition root: sites and settings to a running service's parts."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 
-from drivers import Device, DriverError, LinkPool, known_drivers, open_device
+from drivers import Device, DeviceMemory, DriverError, LinkPool, known_drivers, open_device
+from drivers.proxy import share
 from ems.clock import interval_start
 from ems.codec import FloatArray
 from ems.config import load_price_series, load_sites
@@ -15,6 +17,7 @@ from ems.errors import ConfigError, DataError, EmsError, Mistake
 from ems.foresight import Foresight, MakeForecaster
 from ems.history import DAYS
 from ems.metering import CounterMarks, SiteMeter
+from ems.metrics import DeviceFigures, LinkFigures
 from ems.readings import SiteReading
 from ems.recorded import Recording, read_recording
 from ems.settings import Settings
@@ -24,6 +27,9 @@ from ems.tariffs import PriceSeries
 from forecasting import LoadForecaster, SolarForecaster
 
 log = logging.getLogger("ems.wiring")
+
+BEYOND_CONNECTION = 4.0
+"""A contracted power may be exceeded, but not by this factor: such a reading is off by ten, or of something else."""
 
 
 def driver_names() -> Sequence[str]:
@@ -64,6 +70,8 @@ def read_sites(settings: Settings) -> tuple[tuple[Site, ...], Mapping[str, Path]
                 )
             folders[site.id] = path.parent
             sites.append(site)
+            for name in site.idle_devices:
+                log.warning("site.device_idle site=%s device=%s it serves no asset", site.id, name)
     if mistakes:
         raise ConfigError(mistakes)
     return tuple(sites), folders
@@ -88,10 +96,98 @@ def _opened(sites: Sequence[Site], links: LinkPool) -> dict[tuple[str, str], Dev
             read_only=device.read_only,
             swap_direction=device.swap_direction,
             max_kw=_nameplate_kw(site, name),
+            ramp_kw_per_s=device.ramp_kw_per_s,
+            permitted=permitted_controls(site, name),
         )
         for site in sites
         for name, device in site.devices.items()
     }
+
+
+async def share_devices(sites: Sequence[Site], links: LinkPool) -> tuple[AsyncExitStack, list[str]]:
+    """Let other readers at the devices whose site file says so; returns what to close, and what could not be opened."""
+    opened, troubles = AsyncExitStack(), []
+    for site in sites:
+        for name, device in site.devices.items():
+            if device.share is None:
+                continue
+            wanted = device.share
+            try:
+                shared = await opened.enter_async_context(
+                    share(
+                        device.endpoint,
+                        links=links,
+                        host=wanted.host,
+                        port=wanted.port,
+                        allow_writes=wanted.allow_writes,
+                    )
+                )
+            except OSError as error:
+                troubles.append(
+                    f"{site.id}.{name} is not shared on {wanted.host}:{wanted.port}: {error.strerror}"
+                )
+                log.error("device.not_shared %s", troubles[-1])
+            else:
+                log.info("device.shared site=%s device=%s at=%s", site.id, name, shared)
+    return opened, troubles
+
+
+def permitted_controls(site: Site, device: str) -> frozenset[str]:
+    """Return the controls a device may be given: those of the assets it serves, with the household's consent."""
+    consents = site.consents
+    consented = {
+        "battery": ("battery_power", consents.control_storage),
+        "pv": ("generation_limit", consents.curtail_solar),
+        "vehicle": ("charge_limit", consents.control_vehicle),
+        "sheddable": ("consumption_limit", consents.shed_loads),
+    }
+    served = [consented[asset.kind] for asset in site.assets if asset.device == device]
+    return frozenset(control for control, consent in served if consent)
+
+
+def restore_memories(
+    devices: Mapping[tuple[str, str], Device], kept: Mapping[tuple[str, str], DeviceMemory]
+) -> None:
+    """Let devices go on from what an earlier process kept of them."""
+    for key, memory in kept.items():
+        if key in devices:
+            devices[key].restore(memory)
+
+
+def device_figures(devices: Mapping[tuple[str, str], Device]) -> Iterator[DeviceFigures]:
+    """Yield what every device counted, for metrics."""
+    for (site_id, name), device in devices.items():
+        counted = device.counters
+        yield DeviceFigures(
+            site=site_id,
+            device=name,
+            failed_reads=counted.failed_reads,
+            writes=counted.writes,
+            writes_saved=counted.writes_saved,
+            refusals=counted.refusals,
+            unverified=counted.unverified,
+            writes_today=sum(counted.writes_today.values()),
+            budget_left=counted.budget_left,
+            flags=dict(counted.flags_by_rule),
+        )
+
+
+def link_figures(links: LinkPool) -> Iterator[LinkFigures]:
+    """Yield what happened on every endpoint, for metrics."""
+    for endpoint, counted in links.counters.items():
+        yield LinkFigures(
+            endpoint=endpoint.partition("?")[0],
+            outcomes={
+                "answered": counted.answers,
+                "timeout": counted.timeouts,
+                "garbled": counted.garbled,
+                "exception": counted.exceptions,
+                "not_sent": counted.skipped,
+                "late": counted.late_discarded,
+            },
+            connects=counted.connects,
+            failed_connects=counted.failed_connects,
+        )
 
 
 def make_foresight(
@@ -207,7 +303,12 @@ def _nameplate_kw(site: Site, device: str) -> float | None:
     """Return the power above which a reading of this device cannot be true [kW]; None where nothing is known."""
     ref = site.devices[device]
     if ref.role is Role.GRID_METER:
-        return None
+        return ref.rated_kw or BEYOND_CONNECTION * max(
+            site.connection.import_limit_kw,
+            site.connection.export_limit_kw,
+            sum(pv.rated_kw for pv in site.pvs),
+            sum(vehicle.charge_limit_kw for vehicle in site.vehicles),
+        )
     rated = [ref.rated_kw or 0.0]
     for asset in site.assets:
         if asset.device == device:

@@ -4,6 +4,9 @@ Model 124 sets a window for battery power p (discharging positive): -InWRte <= p
 WChaMax, where a negative rate forces the opposite direction (Fronius GEN24 Modbus manual 42,0410,2649, chapter
 Basic Storage Control: "negative values ... force"; the evcc template fronius-gen24 forces charging so).
 Window and timer stand side by side and are written in one request; then the mode bits are made sure of.
+
+A point that shows its "not implemented" value when the device is identified is never written: a device without a
+reversion timer is steered without one, and then does not count as one that reverts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,11 +47,20 @@ def build_controls(models: Sequence[PlacedModel], static: Mapping[str, float]) -
 def static_points(models: Sequence[PlacedModel]) -> list[tuple[str, Register]]:
     """What `build_controls` wants read at identification."""
     wanted = (
-        (124, ("WChaMax", "WChaMax_SF", "InOutWRte_SF")),
-        (123, ("WMaxLimPct_SF",)),
+        (
+            124,
+            ("WChaMax", "WChaMax_SF", "InOutWRte_SF", "InOutWRte_WinTms", "InOutWRte_RvrtTms", "ChaGriSet"),
+        ),
+        (123, ("WMaxLimPct_SF", "WMaxLimPct_WinTms", "WMaxLimPct_RvrtTms")),
         (120, ("WRtg", "WRtg_SF")),
         (121, ("WMax", "WMax_SF")),
-        (704, ("WSet_SF", "WMaxLimPct_SF")),
+        (
+            704,
+            (
+                *("WSet_SF", "WSetMod", "WSetEnaRvrt", "WSetRvrtTms"),
+                *("WMaxLimPct_SF", "WMaxLimPctEnaRvrt", "WMaxLimPctRvrtTms"),
+            ),
+        ),
         (702, ("WMax", "WMaxRtg", "W_SF", "WChaRteMaxRtg")),
         (713, ("WHRtg",)),
     )
@@ -76,6 +88,31 @@ def _register(model: PlacedModel, path: str, factor: float = 1.0) -> Register:
     )
 
 
+def _timer(model: PlacedModel, point: str, static: Mapping[str, float]) -> tuple[Step, ...]:
+    """The reversion timer, where the device has it."""
+    if f"{model.model_id}.{point}" not in static:
+        return ()
+    return (Step(values=((_register(model, point), Expression.VALID_S),)),)
+
+
+def _timed(
+    model: PlacedModel, values: Step, window: str, timer: str, static: Mapping[str, float]
+) -> tuple[Step, ...]:
+    """Values with the timers the device has: in one request where they stand side by side, the timer first otherwise."""
+    has_window, has_timer = (f"{model.model_id}.{point}" in static for point in (window, timer))
+    if has_window and has_timer:
+        timers = ((_register(model, window), 0.0), (_register(model, timer), Expression.VALID_S))
+        return (Step(values=values.values + timers),)
+    return (*_timer(model, timer, static), values)
+
+
+def _ensured(model: PlacedModel, point: str, value: float, static: Mapping[str, float]) -> tuple[Step, ...]:
+    """A mode or enable bit, where the device has it."""
+    if f"{model.model_id}.{point}" not in static:
+        return ()
+    return (Step(values=((_register(model, point), value),), ensure=True),)
+
+
 def _storage_window(model: PlacedModel, static: Mapping[str, float]) -> Control | None:
     reference_kw = _kw(static, "124.WChaMax", "124.WChaMax_SF")
     needed = ("OutWRte", "InWRte", "InOutWRte_WinTms", "InOutWRte_RvrtTms", "StorCtl_Mod")
@@ -86,14 +123,14 @@ def _storage_window(model: PlacedModel, static: Mapping[str, float]) -> Control 
         values=(
             (_register(model, "OutWRte", unit_kw), Expression.MINUS_TARGET),
             (_register(model, "InWRte", unit_kw), Expression.TARGET),
-            (_register(model, "InOutWRte_WinTms"), 0.0),
-            (_register(model, "InOutWRte_RvrtTms"), Expression.VALID_S),
         )
     )
     mode = Step(values=((_register(model, "StorCtl_Mod"), _BOTH),), ensure=True)
-    steps = [window, mode]
-    if "ChaGriSet" in model.points:
-        steps.insert(0, Step(values=((_register(model, "ChaGriSet"), 1.0),), ensure=True))
+    steps = (
+        *_ensured(model, "ChaGriSet", 1.0, static),
+        *_timed(model, window, "InOutWRte_WinTms", "InOutWRte_RvrtTms", static),
+        mode,
+    )
     open_window = Step(
         values=(
             (_register(model, "OutWRte", unit_kw), reference_kw),
@@ -102,14 +139,14 @@ def _storage_window(model: PlacedModel, static: Mapping[str, float]) -> Control 
     )
     return Control(
         name="battery_power",
-        steps=tuple(steps),
+        steps=steps,
         release=(Step(values=((_register(model, "StorCtl_Mod"), 0.0),)), open_window),
         step_kw=unit_kw,
         min_kw=-reference_kw,
         max_kw=reference_kw,
         min_from="discharge_limit_kw",
         max_from="charge_limit_kw",
-        reverts=True,
+        reverts="124.InOutWRte_RvrtTms" in static,
         longest_valid_s=65_534.0,
     )
 
@@ -123,12 +160,12 @@ def _immediate_limit(model: PlacedModel, static: Mapping[str, float]) -> Control
     return Control(
         name="generation_limit",
         steps=(
-            Step(
-                values=(
-                    (_register(model, "WMaxLimPct", unit_kw), Expression.TARGET),
-                    (_register(model, "WMaxLimPct_WinTms"), 0.0),
-                    (_register(model, "WMaxLimPct_RvrtTms"), Expression.VALID_S),
-                )
+            *_timed(
+                model,
+                Step(values=((_register(model, "WMaxLimPct", unit_kw), Expression.TARGET),)),
+                "WMaxLimPct_WinTms",
+                "WMaxLimPct_RvrtTms",
+                static,
             ),
             Step(values=((_register(model, "WMaxLim_Ena"), 1.0),), ensure=True),
         ),
@@ -136,7 +173,7 @@ def _immediate_limit(model: PlacedModel, static: Mapping[str, float]) -> Control
         step_kw=unit_kw,
         min_kw=0.0,
         max_kw=rating_kw,
-        reverts=True,
+        reverts="123.WMaxLimPct_RvrtTms" in static,
         longest_valid_s=65_534.0,
     )
 
@@ -148,9 +185,9 @@ def _der_setpoint(model: PlacedModel, static: Mapping[str, float]) -> Control:
     return Control(
         name="battery_power",
         steps=(
-            Step(values=((_register(model, "WSetRvrtTms"), Expression.VALID_S),)),
-            Step(values=((_register(model, "WSetEnaRvrt"), 0.0),), ensure=True),
-            Step(values=((_register(model, "WSetMod"), 1.0),), ensure=True),
+            *_timer(model, "WSetRvrtTms", static),
+            *_ensured(model, "WSetEnaRvrt", 0.0, static),
+            *_ensured(model, "WSetMod", 1.0, static),
             Step(values=((_register(model, "WSet", unit_kw), Expression.AC_GENERATION),)),
             Step(values=((_register(model, "WSetEna"), 1.0),), ensure=True),
         ),
@@ -160,7 +197,7 @@ def _der_setpoint(model: PlacedModel, static: Mapping[str, float]) -> Control:
         max_kw=rating_kw,
         min_from="discharge_limit_kw",
         max_from="charge_limit_kw",
-        reverts=True,
+        reverts="704.WSetRvrtTms" in static,
         longest_valid_s=4e9,
     )
 
@@ -173,8 +210,8 @@ def _der_limit(model: PlacedModel, static: Mapping[str, float]) -> Control | Non
     return Control(
         name="generation_limit",
         steps=(
-            Step(values=((_register(model, "WMaxLimPctRvrtTms"), Expression.VALID_S),)),
-            Step(values=((_register(model, "WMaxLimPctEnaRvrt"), 0.0),), ensure=True),
+            *_timer(model, "WMaxLimPctRvrtTms", static),
+            *_ensured(model, "WMaxLimPctEnaRvrt", 0.0, static),
             Step(values=((_register(model, "WMaxLimPct", unit_kw), Expression.TARGET),)),
             Step(values=((_register(model, "WMaxLimPctEna"), 1.0),), ensure=True),
         ),
@@ -182,6 +219,6 @@ def _der_limit(model: PlacedModel, static: Mapping[str, float]) -> Control | Non
         step_kw=unit_kw,
         min_kw=0.0,
         max_kw=rating_kw,
-        reverts=True,
+        reverts="704.WMaxLimPctRvrtTms" in static,
         longest_valid_s=4e9,
     )

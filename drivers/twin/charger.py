@@ -2,6 +2,7 @@
 
 from drivers.file_device import load_device_file
 from drivers.registers import Table, decode
+from drivers.twin.faults import Faults
 from drivers.twin.file_image import FileImage
 from drivers.twin.grid import phase_volts
 from drivers.twin.physics import HomePhysics
@@ -13,8 +14,9 @@ DRIVER = "abb-terra-ac"
 class Charger:
     """Shows the charger of a home and takes its current limit. Every request counts as a sign of life."""
 
-    def __init__(self, home: HomePhysics, spec: ChargerSpec) -> None:
-        self._home, self._spec = home, spec
+    def __init__(self, home: HomePhysics, spec: ChargerSpec, faults: Faults) -> None:
+        self._home, self._spec, self._faults = home, spec, faults
+        self._shown_limit_kw: float | None = None
         self._file = FileImage(load_device_file(DRIVER).spec)
         self.image = self._file.image
         self.image.written = self._written
@@ -32,7 +34,11 @@ class Charger:
         vehicle_kw = home.flows.vehicle_kw
         show("max_current_kw", self._spec.max_kw)
         show("plugged_in", 0.0 if home.session is None else 1.0)
-        show("vehicle_charge_limit_kw", self._kw(home.orders.charge_current_a))
+        limit_kw = self._shown_limit_kw if self._faults.idle else None
+        show(
+            "vehicle_charge_limit_kw",
+            self._kw(home.orders.charge_current_a) if limit_kw is None else limit_kw,
+        )
         show("vehicle_current_a", vehicle_kw * 1000.0 / self._spec.phases / self._spec.voltage_v)
         for line, v in enumerate(phase_volts(home.now_s), start=1):
             show(f"voltage_l{line}_v", v)
@@ -50,7 +56,9 @@ class Charger:
         orders = self._home.orders
         if address == limit.address:
             limit_kw = decode(limit, self.image.held(limit)) or 0.0
-            orders.charge_current_a = limit_kw * 1000.0 / 3 / 230.0
+            self._shown_limit_kw = limit_kw
+            if not self._faults.idle:
+                orders.charge_current_a = limit_kw * 1000.0 / 3 / 230.0
         if address == timeout.address:
             orders.charger_timeout_s = decode(timeout, self.image.held(timeout)) or self._spec.timeout_s
         self._home.heard_charger()

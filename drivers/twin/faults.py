@@ -27,6 +27,8 @@ class Faults:
     """Answers writes with exception 4."""
     ignore_writes: bool = False
     """Acknowledges writes and does nothing."""
+    idle: bool = False
+    """Inverter and charger: shows what was written and does not act on it."""
     frozen: bool = False
     """Shows the values of the moment this was switched on."""
     swap_sign: bool = False

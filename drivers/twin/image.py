@@ -18,6 +18,12 @@ class IllegalFunctionError(Exception):
     """Modbus exception 1."""
 
 
+def refuse_unless(allowed: bool) -> None:
+    """Raise IllegalValueError for a value a real device would refuse."""
+    if not allowed:
+        raise IllegalValueError
+
+
 def _nothing() -> None:
     """Default hook."""
 

@@ -36,15 +36,15 @@ def measured(home: HomePhysics, faults: Faults) -> Mapping[str, float]:
         "net_import_kw": total_kw,
         "import_kwh": import_kwh,
         "export_kwh": export_kwh,
-        "frequency_hz": frequency_hz(t),
+        "frequency_hz": 0.0 if home.grid_lost else frequency_hz(t),
         "apparent_kva": abs(total_kw) + 0.02,
         "reactive_kvar": 0.02 + 0.01 * math.sin(t / 211.0),
     }
     for line, share, volts in zip((1, 2, 3), (0.5, 0.3, 0.2), phase_volts(t), strict=True):
         power_kw = rest_kw * share + vehicle_kw / 3.0
         values |= {
-            f"net_import_l{line}_kw": power_kw,
-            f"voltage_l{line}_v": volts,
+            f"net_import_l{line}_kw": 0.0 if home.grid_lost else power_kw,
+            f"voltage_l{line}_v": 0.0 if home.grid_lost else volts,
             f"current_l{line}_a": abs(power_kw) * 1000.0 / volts,
         }
     return values

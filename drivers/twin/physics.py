@@ -6,7 +6,7 @@ full or empty) every power is constant, so energies are exact: power times time,
 DC side: pv = battery + to_ac. AC side: ac_out = to_ac * eff when giving, to_ac / eff when taking.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from drivers.twin.heating import Heating
@@ -35,6 +35,10 @@ class Flows:
     """At the battery's terminals, charging +."""
     inverter_ac_kw: float = 0.0
     """At the inverter's AC side, giving +."""
+    unserved_kw: float = 0.0
+    """Load that is wanted and cannot be served, while the grid is lost."""
+    cut_kw: float = 0.0
+    """Load that is cut by its switch."""
 
     @property
     def net_import_kw(self) -> float:
@@ -74,12 +78,18 @@ class Orders:
     """Cap on AC output."""
     ac_limit_until_s: float | None = None
     """Reversion instant."""
+    ac_target_kw: float | None = None
+    """AC power to give, taking -; None: own mode. The battery makes up for what PV does not give."""
+    ac_target_until_s: float | None = None
+    """Reversion instant."""
     charge_current_a: float = 16.0
     """Charger: current limit."""
     charger_heard_s: float = 0.0
     """Charger: last word from its controller."""
     charger_timeout_s: float = 3600.0
     """Charger: falls back after so long."""
+    cut: bool = False
+    """The load behind the switch is cut."""
 
 
 class HomePhysics:
@@ -100,6 +110,7 @@ class HomePhysics:
         if spec.battery is not None:
             self.stored_kwh = spec.battery.capacity_kwh * spec.battery.stored_frac
         self.session_kwh = 0.0
+        self.grid_lost = False
         self.flows = Flows()
         self.heating = None if spec.heat_pump is None else Heating(spec.heat_pump, self.now_s)
         self._session, self._left = -1, True
@@ -131,6 +142,16 @@ class HomePhysics:
         """Flows again, after an order changed."""
         self._settle()
 
+    def lose_grid(self) -> None:
+        """The public grid goes dark; the inverter carries what it can."""
+        self.grid_lost = True
+        self._settle()
+
+    def return_grid(self) -> None:
+        """The public grid is back."""
+        self.grid_lost = False
+        self._settle()
+
     def heard_charger(self) -> None:
         """A controller talked to the charger."""
         self.orders.charger_heard_s = self.now_s
@@ -160,6 +181,8 @@ class HomePhysics:
         totals.import_kwh += import_kwh
         totals.export_kwh += export_kwh
         totals.load_kwh += flows.load_kw * hours
+        totals.unserved_kwh += flows.unserved_kw * hours
+        totals.cut_kwh += flows.cut_kw * hours
         totals.pv_kwh += flows.pv_dc_kw * eff * hours
         totals.pv_available_kwh += flows.pv_available_dc_kw * eff * hours
         totals.battery_charged_kwh += charge_kwh
@@ -178,7 +201,7 @@ class HomePhysics:
         times = [self.spec.load.at_s(now)[1]]
         if self.spec.pv is not None:
             times.append(self.spec.pv.at_s(now)[1])
-        for end in (orders.battery_until_s, orders.ac_limit_until_s):
+        for end in (orders.battery_until_s, orders.ac_limit_until_s, orders.ac_target_until_s):
             if end is not None:
                 times.append(end - now)
         if self.spec.charger is not None:
@@ -211,6 +234,9 @@ class HomePhysics:
         if orders.ac_limit_until_s is not None and self.now_s >= orders.ac_limit_until_s - _TINY_S:
             orders.ac_limit_kw = orders.ac_limit_until_s = None
             self.totals.reversions += 1
+        if orders.ac_target_until_s is not None and self.now_s >= orders.ac_target_until_s - _TINY_S:
+            orders.ac_target_kw = orders.ac_target_until_s = None
+            self.totals.reversions += 1
         charger = self.spec.charger
         if charger is not None and self.now_s >= orders.charger_heard_s + orders.charger_timeout_s - _TINY_S:
             if orders.charge_current_a != charger.fallback_current_a:
@@ -234,11 +260,14 @@ class HomePhysics:
 
     def _settle(self) -> None:
         load_kw = self.spec.load.at_s(self.now_s)[0]
+        cut_kw = min(load_kw, self.spec.switched_kw or 0.0) if self.orders.cut else 0.0
+        load_kw -= cut_kw
         heat_pump_kw = 0.0
         if self.heating is not None:
             self.heating.settle(self.now_s)
             heat_pump_kw = self.heating.power_kw
-        self.flows = self._inverter_flows(load_kw, self._vehicle_kw(), heat_pump_kw)
+        flows = self._island_flows if self.grid_lost else self._inverter_flows
+        self.flows = replace(flows(load_kw, self._vehicle_kw(), heat_pump_kw), cut_kw=cut_kw)
 
     def _vehicle_kw(self) -> float:
         charger, session = self.spec.charger, self.session
@@ -249,6 +278,30 @@ class HomePhysics:
             return 0.0
         return min(limit_a * charger.phases * charger.voltage_v / 1000.0, charger.max_kw, session.max_kw)
 
+    def _island_flows(self, load_kw: float, vehicle_kw: float, heat_pump_kw: float) -> Flows:
+        """The inverter forms the grid: battery and PV follow the load, whatever was ordered; what lacks stays dark."""
+        inverter, wanted_kw = self.spec.inverter, load_kw + vehicle_kw + heat_pump_kw
+        if inverter is None:
+            return Flows(unserved_kw=wanted_kw)
+        eff = inverter.conversion_eff_frac
+        available_kw = self.spec.pv.at_s(self.now_s)[0] / eff if self.spec.pv is not None else 0.0
+        needed_kw = min(wanted_kw, inverter.ac_limit_kw) / eff
+        battery_kw = self._within_battery(available_kw - needed_kw)
+        used_kw = min(available_kw, needed_kw + battery_kw)
+        served_kw = max(0.0, used_kw - battery_kw) * eff
+        unserved_kw = max(0.0, wanted_kw - served_kw)
+        dark = 0.0 if wanted_kw <= _TINY_KW else unserved_kw / wanted_kw
+        return Flows(
+            load_kw=load_kw * (1.0 - dark),
+            vehicle_kw=vehicle_kw * (1.0 - dark),
+            heat_pump_kw=heat_pump_kw * (1.0 - dark),
+            pv_available_dc_kw=available_kw,
+            pv_dc_kw=used_kw,
+            battery_kw=battery_kw,
+            inverter_ac_kw=served_kw,
+            unserved_kw=unserved_kw,
+        )
+
     def _inverter_flows(self, load_kw: float, vehicle_kw: float, heat_pump_kw: float) -> Flows:
         inverter = self.spec.inverter
         if inverter is None:
@@ -257,8 +310,13 @@ class HomePhysics:
         out_limit_kw = inverter.ac_limit_kw
         if self.orders.ac_limit_kw is not None:
             out_limit_kw = min(out_limit_kw, self.orders.ac_limit_kw)
+        target_kw = self.orders.ac_target_kw
+        if target_kw is not None:
+            out_limit_kw = min(out_limit_kw, max(0.0, target_kw))
         pv_kw = self.spec.pv.at_s(self.now_s)[0] / eff if self.spec.pv is not None else 0.0
         wanted_kw = pv_kw - min(load_kw + vehicle_kw + heat_pump_kw, out_limit_kw) / eff
+        if target_kw is not None:
+            wanted_kw = pv_kw - (min(target_kw, out_limit_kw) / eff if target_kw >= 0.0 else target_kw * eff)
         battery_kw = self._battery_kw(wanted_kw, pv_kw, inverter.ac_limit_kw * eff)
         excess_kw = pv_kw - battery_kw - out_limit_kw / eff
         used_kw = pv_kw
@@ -288,8 +346,16 @@ class HomePhysics:
             power_kw = min(power_kw, orders.battery_high_kw)
         if orders.battery_low_kw is not None:
             power_kw = max(power_kw, orders.battery_low_kw)
-        most_kw = min(battery.charge_limit_kw, pv_kw + (from_grid_limit_kw if orders.grid_charging else 0.0))
-        power_kw = max(-battery.discharge_limit_kw, min(power_kw, most_kw))
+        return self._within_battery(
+            min(power_kw, pv_kw + (from_grid_limit_kw if orders.grid_charging else 0.0))
+        )
+
+    def _within_battery(self, power_kw: float) -> float:
+        """What of a power the battery can take or give [kW, charging +]."""
+        battery = self.spec.battery
+        if battery is None:
+            return 0.0
+        power_kw = max(-battery.discharge_limit_kw, min(power_kw, battery.charge_limit_kw))
         if self.stored_kwh >= battery.capacity_kwh * battery.max_stored_frac - _TINY_KWH:
             power_kw = min(power_kw, 0.0)
         if self.stored_kwh <= battery.capacity_kwh * battery.min_stored_frac + _TINY_KWH:

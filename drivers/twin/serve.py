@@ -9,6 +9,7 @@ from typing import Literal
 from drivers.protocols import Clock
 from drivers.twin.charger import DRIVER as CHARGER_DRIVER
 from drivers.twin.charger import Charger
+from drivers.twin.der import DerInverter
 from drivers.twin.faults import Faults
 from drivers.twin.heat_pump import HeatPump
 from drivers.twin.hybrid import HybridInverter
@@ -16,8 +17,10 @@ from drivers.twin.meters import FileMeter, ShowsHome, SunSpecMeter
 from drivers.twin.physics import HomePhysics
 from drivers.twin.server import Station, serve_tcp
 from drivers.twin.specs import HomeSpec, Totals
+from drivers.twin.switch import DRIVER as SWITCH_DRIVER
+from drivers.twin.switch import Switch
 
-Role = Literal["meter", "inverter", "charger", "heat_pump"]
+Role = Literal["meter", "inverter", "charger", "heat_pump", "switch"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,16 +95,22 @@ class ServedHome:
         self._add("meter", spec.meter, meter, faults)
         if spec.inverter is not None:
             faults = Faults()
-            inverter = HybridInverter(physics, faults, serial=f"{spec.name}-I")
+            front = DerInverter if spec.inverter.models == "700" else HybridInverter
+            inverter = front(physics, faults, serial=f"{spec.name}-I")
             self._reboots["inverter"] = inverter.reboot
             self._add("inverter", "sunspec", inverter, faults)
         if spec.charger is not None:
-            charger = Charger(physics, spec.charger)
+            faults = Faults()
+            charger = Charger(physics, spec.charger, faults)
             self._reboots["charger"] = charger.reboot
-            self._add("charger", CHARGER_DRIVER, charger, Faults())
+            self._add("charger", CHARGER_DRIVER, charger, faults)
         if spec.heat_pump is not None:
             heat_pump = HeatPump(physics, driver=spec.heat_pump.driver)
             self._add("heat_pump", spec.heat_pump.driver, heat_pump, Faults())
+        if spec.switched_kw is not None:
+            switch = Switch(physics)
+            self._reboots["switch"] = switch.reboot
+            self._add("switch", SWITCH_DRIVER, switch, Faults())
 
     def _add(self, role: Role, driver: str, front: ShowsHome, faults: Faults) -> None:
         def refresh() -> None:

@@ -37,6 +37,12 @@ class InverterSpec:
     """AC rating in both directions [kW]."""
     conversion_eff_frac: float = 0.97
     """AC energy out per DC energy in, and DC out per AC in."""
+    models: Literal["100", "110", "700"] = "100"
+    """SunSpec generation it speaks: 101/103 (integers) or 111/113 (floats) with 120-124 and 160, or 701-714 (IEEE 1547)."""
+    phases: Literal[1, 3] = 3
+    """Phases it feeds."""
+    battery_bank: bool = False
+    """Also shows its battery as model 802; not with 700."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,6 +125,8 @@ class HomeSpec:
     """Heat pump, if any; its consumption is not part of `load`."""
     meter: Literal["sunspec", "eastron-sdm630"] = "sunspec"
     """What the grid meter speaks."""
+    switched_kw: float | None = None
+    """Most of `load` that is behind a switch and can be cut [kW]; None: there is no switch."""
     import_limit_kw: float | None = None
     """Connection limit; exceeding it counts as a violation."""
     export_limit_kw: float | None = None
@@ -145,6 +153,10 @@ class Totals:
     vehicle_kwh: float = 0.0
     heat_pump_kwh: float = 0.0
     """Electricity drawn by the heat pump."""
+    unserved_kwh: float = 0.0
+    """Load that was wanted while the grid was lost and could not be served."""
+    cut_kwh: float = 0.0
+    """Load that was cut by its switch."""
     unserved_vehicle_kwh: float = 0.0
     """Wished but missing at plug-out."""
     max_import_kw: float = 0.0

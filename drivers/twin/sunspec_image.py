@@ -28,6 +28,27 @@ class ModelWish:
     """Fixed values by path, scaled, in SunSpec units."""
 
 
+def model_wish(
+    model_id: int,
+    length: int | None = None,
+    *,
+    counts: Mapping[str, int] | None = None,
+    scales: Mapping[str, int] | None = None,
+    values: Mapping[str, float | str] | None = None,
+) -> ModelWish:
+    """A wish; its length follows from the definition where the groups' counts say it all."""
+    if length is None:
+        points = place(model_id, 0, 0x7FFF, counts or {}).points.values()
+        length = max(point.address + point.words for point in points) - 2
+    return ModelWish(
+        model_id=model_id,
+        length=length,
+        counts=dict(counts or {}),
+        scales=dict(scales or {}),
+        values=dict(values or {}),
+    )
+
+
 class SunSpecImage:
     """An image and its points by model and path."""
 

@@ -14,11 +14,11 @@ from ems.feedback import Edge, IntervalAccount
 from ems.orders import Order
 from ems.plan import Plan
 from ems.publishing import Delivery
-from ems.readings import Sample, SiteReading
+from ems.readings import DeviceMemory, Sample, SiteReading
 from ems.setpoints import Setpoint
 from ems.store import accounts as account_rows
 from ems.store import forecasts as forecast_rows
-from ems.store import history, people
+from ems.store import history, memories, people
 from ems.store import plans as plan_rows
 from ems.store import readings as reading_rows
 from ems.store import records as record_rows
@@ -176,6 +176,16 @@ class Store:
         """Return the newest `limit` edges from `since` on, of one site or of all (None), newest first."""
         with self._database.reading() as conn:
             return setpoint_rows.edges_since(conn, site_id, since, limit)
+
+    def save_device_memories(self, kept: Mapping[tuple[str, str], DeviceMemory], at: datetime) -> None:
+        """Keep what devices must not forget, by (site id, device name)."""
+        with self._database.writing() as conn:
+            memories.insert(conn, self._database, kept, at)
+
+    def device_memories(self) -> Mapping[tuple[str, str], DeviceMemory]:
+        """Return what devices must not forget, by (site id, device name)."""
+        with self._database.reading() as conn:
+            return memories.every(conn)
 
     def save_order(self, order: Order) -> None:
         """Keep somebody's word to a site."""

@@ -179,6 +179,16 @@ edges = Table(
     sqlite_with_rowid=False,
 )
 
+device_memories = Table(
+    "device_memories",
+    metadata,
+    Column("site_id", Text, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("site_id", "device"),
+)
+
 orders = Table(
     "orders",
     metadata,

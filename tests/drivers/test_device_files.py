@@ -98,9 +98,12 @@ async def test_each_control_is_written_and_seen_in_the_simulated_device(controll
                 "battery_power": device.write_battery_power,
                 "generation_limit": device.limit_generation,
                 "charge_limit": device.limit_charge,
+                "consumption_limit": device.limit_consumption,
             }[name]
             high = control.range.max_kw or 4.5
-            targets = [high, -(high / 2), 0.0] if name == "battery_power" else [high]
+            targets = {"battery_power": [high, -(high / 2), 0.0], "consumption_limit": [0.0, high]}.get(
+                name, [high]
+            )
             for target in targets:
                 if control.read_back is not None:
                     image.show(control.read_back, target)
@@ -154,6 +157,12 @@ GOOD = """
             "verified: one-source", "verified: two-sources", "two sources", id="claims more than it shows"
         ),
         pytest.param("one_of: [7]", "", "exactly one of", id="identity tests nothing"),
+        pytest.param(
+            "type: uint16, one_of: [7]",
+            "type: string, words: 2, matches: '('",
+            "regular expression",
+            id="no regex",
+        ),
     ],
 )
 def test_a_wrong_file_is_refused_by_name_and_key(tmp_path, old, new, says):

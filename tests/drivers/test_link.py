@@ -7,6 +7,7 @@ import pytest
 
 from drivers import EndpointError, LinkPool
 from drivers.endpoints import parse_endpoint
+from drivers.frames import read_request
 from drivers.modbus import LinkError
 from drivers.protocols import TroubleKind
 from drivers.registers import Table
@@ -153,6 +154,7 @@ async def test_requests_keep_the_gap_a_device_needs(links, on_air):
         ("tcp://", "host missing"),
         ("tcp://h:99999", "Port out of range"),
         ("tcp://h/path", "path"),
+        ("tcp://[fe80::1", "Invalid IPv6"),
         ("rtu://?baud=9600", "serial device path missing"),
         ("rtu:///dev/x?baud=fast", "whole numbers"),
         ("rtu:///dev/x?parity=Z", "not N, E or O"),
@@ -169,3 +171,26 @@ def test_endpoints_are_understood():
     assert parse_endpoint("tls://inverter").port == 802
     serial = parse_endpoint("rtu:///dev/ttyUSB0?baud=19200&parity=E&stopbits=2")
     assert (serial.path, serial.baud, serial.parity, serial.stopbits) == ("/dev/ttyUSB0", 19200, "E", 2)
+
+
+async def test_one_place_written_in_two_ways_has_one_owner(links, on_air):
+    """A one-client inverter must not see two connections because one file says `:502` and the other does not."""
+    async with on_air(numbered()) as (endpoint, station):
+        port = parse_endpoint(endpoint).port
+        shouted = links.link(f"tcp://LOCALHOST:{port}/")
+        plain = links.link(f"tcp://localhost:{port}")
+        assert shouted is plain
+        await asyncio.gather(shouted.read(1, 3, 0, 1), plain.read(1, 3, 5, 1))
+        assert len(station.clients) == 1
+    assert links.link("tcp://meter") is links.link("tcp://meter:502")
+    assert links.link("rtu:///dev/ttyUSB0") is links.link("rtu:///dev/ttyUSB0?baud=9600")
+    with pytest.raises(EndpointError, match="share its settings"):
+        links.link("rtu:///dev/ttyUSB0?baud=19200")
+
+
+def test_a_slow_line_is_given_the_time_its_bytes_take():
+    """125 registers at 1200 baud take 2.4 s on the wire; a second of patience would never see them."""
+    link = LinkPool(clock=lambda: None).link("rtu:///dev/ttyUSB0?baud=1200")
+    whole = link._patience_s(read_request(1, 3, 0, 125))
+    assert whole == pytest.approx(1.0 + 263 * 11 / 1200, abs=0.05)
+    assert LinkPool(clock=lambda: None).link("tcp://h")._patience_s(read_request(1, 3, 0, 125)) == 1.0

@@ -27,6 +27,9 @@ def judge(name, *values, max_kw=None, minutes=5.0):
         pytest.param("import_kwh", -1.0, "below_zero", id="negative counter"),
         pytest.param("stored_frac", 1.7, "not_a_fraction", id="percent taken for a fraction"),
         pytest.param("frequency_hz", 5.0, "not_a_grid", id="frequency off by ten"),
+        pytest.param("voltage_l1_v", 2301.0, "not_a_grid", id="volts off by ten"),
+        pytest.param("outdoor_degc", -3276.8, "not_a_temperature", id="a sensor that broke"),
+        pytest.param("tank_degc", 480.0, "not_a_temperature", id="degrees off by ten"),
         pytest.param("net_import_kw", 26.0, "above_nameplate", id="more than the connection carries"),
         pytest.param("net_consumption_kw", -30.0, "above_nameplate", id="more than the inverter gives"),
     ],
@@ -43,6 +46,9 @@ def test_an_impossible_value_is_bad_and_absent(name, value, rule):
         ("stored_frac", 0.0),
         ("pv_kw", 0.0),
         ("frequency_hz", 60.0),
+        ("voltage_l1_v", 0.0),
+        ("voltage_l1_v", 347.0),
+        ("outdoor_degc", -41.5),
     ],
 )
 def test_an_ordinary_value_passes(name, value):

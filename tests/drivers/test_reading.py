@@ -67,6 +67,22 @@ async def test_one_register_a_device_lacks_does_not_take_the_others_along(driver
     assert reading.trouble is not None and reading.trouble.exception_code == 2
 
 
+async def test_a_missing_register_makes_no_slow_group_fast(driver, clock, links, on_air):
+    image = RegisterImage()
+    image.define(Table.HOLDING, 0, bytes.fromhex("000705DC"))
+    image.define(Table.HOLDING, 8, bytes.fromhex("1388"))
+    async with on_air(image) as (endpoint, station):
+        device = open_device(name="d", endpoint=endpoint, unit_id=1, driver=driver, links=links)
+        for _ in range(2):
+            await device.read()
+        asked = station.requests
+        reading = await device.read()
+        assert station.requests - asked == 2, "the counter it lacks is not due before its minute is over"
+        assert reading["import_kwh"].value is None and "illegal data address" in reading["import_kwh"].cause
+        await device.read(every_group=True)
+        assert station.requests - asked == 5
+
+
 async def test_slow_values_are_asked_at_their_own_period_and_turn_stale_with_age(
     driver, clock, links, on_air
 ):

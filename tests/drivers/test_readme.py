@@ -1,17 +1,39 @@
 """The steps of "Add a device in 15 minutes" work as written; the tables name what exists."""
 
+import asyncio
 import re
+import shutil
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import drivers
 from drivers import open_device
 from drivers.device_file import load_spec
 from drivers.quantities import CANONICAL
 from drivers.twin.file_image import FileImage
+from ems.cli import app
 
+SITE = """
+id: home
+name: Home
+owner: {name: Somebody}
+time_zone: Asia/Seoul
+country: KR
+currency: KRW
+latitude_deg: 37.6
+longitude_deg: 127.0
+connection: {import_limit_kw: 5, export_limit_kw: 3}
+devices:
+  meter: {endpoint: 'ENDPOINT', driver: acme-m3.yaml, role: grid_meter}
+tariff:
+  buy: {kind: flat, per_kwh: 150}
+  sell: {kind: flat, per_kwh: 80}
+"""
 README = (Path(drivers.__file__).parent / "README.md").read_text(encoding="utf-8")
 
 
@@ -23,6 +45,51 @@ def copied(tmp_path):
     path = tmp_path / "acme-m3.yaml"
     path.write_text(textwrap.dedent(block.group(1)), encoding="utf-8")
     return path
+
+
+async def test_step_3_a_site_file_names_it_and_a_probe_reads_every_point(copied, on_air, tmp_path):
+    """Out of the box: `driver: acme-m3.yaml` beside the site file, then `ems check SITE.yaml --probe`."""
+    async with on_air(FileImage(load_spec(copied)).image) as (endpoint, station):
+        site = tmp_path / "SITE.yaml"
+        site.write_text(SITE.replace("ENDPOINT", endpoint), encoding="utf-8")
+        done = await asyncio.to_thread(
+            CliRunner().invoke, app, ["check", str(site), "--probe", "--probe-s", "0"]
+        )
+        assert done.exit_code == 0, done.output
+        assert "home.meter: Acme Acme M3 meter" in done.output
+        for name, shown in (
+            ("net_import_kw", "1.234 kW"),
+            ("import_kwh", "4821.500 kWh"),
+            ("frequency_hz", "50.000 Hz"),
+        ):
+            assert re.search(rf"{name} +{re.escape(shown)} +good", done.output), done.output
+        assert station.writes == 0
+
+
+def test_step_4_given_to_everybody_the_generic_tests_find_it_by_themselves(copied, tmp_path):
+    """The folder is copied with the new file in it; the same test module runs on it, nothing else is written."""
+    drivers_copy = tmp_path / "drivers"
+    shutil.copytree(Path(drivers.__file__).parent, drivers_copy)
+    for other in (drivers_copy / "devices").glob("*.yaml"):
+        if other.stem != "abb-terra-ac":  # what the tests need is one that can be written
+            other.unlink()
+    shutil.copy(copied, drivers_copy / "devices" / copied.name)
+    tests = tmp_path / "tests" / "drivers"
+    tests.mkdir(parents=True)
+    here = Path(__file__).parent
+    for name in ("conftest.py", "test_device_files.py"):
+        shutil.copy(here / name, tests / name)
+    options = ["-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", "-k", copied.stem]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, str(tests)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout
+    passed = re.search(r"(\d+) passed", run.stdout)
+    assert passed is not None and int(passed[1]) >= 6, run.stdout
 
 
 async def test_the_device_of_the_readme_is_read_by_its_path(copied, links, on_air):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from drivers import LinkPool, Pacing, Trouble, open_device
-from drivers.probe import Verdict, check_load_step, probe
+from drivers.probe import Verdict, check_direction, check_load_step, probe
 from drivers.protocols import DeviceReading, Quality, Sample, Unit
 from drivers.scan import Found, parse_units, scan
 from drivers.twin import BatterySpec, ChargerSpec, HomeSpec, InverterSpec, Profile, serve
@@ -132,3 +132,31 @@ def meter(kw):
 def test_a_known_load_step_proves_sign_and_scale(before, after, verdict, says):
     check = check_load_step(meter(before), meter(after), 2.0)
     assert check.verdict is verdict and says in check.detail
+
+
+def inverter(kw):
+    at = datetime(2025, 6, 1, tzinfo=UTC)
+    sample = Sample(value=kw, unit=Unit.KW, measured_at=at, quality=Quality.GOOD, source="i")
+    return DeviceReading(device="i", at=at, samples={"net_consumption_kw": sample})
+
+
+@pytest.mark.parametrize(
+    ("import_kw", "inverters_kw", "verdict"),
+    [
+        pytest.param(-1.5, [-2.0], Verdict.OPEN, id="feeds in less than the sun gives: either way"),
+        pytest.param(-1.5, [-1.0], Verdict.WRONG, id="feeds in more than there is"),
+        pytest.param(-1.5, [-1.0, -1.0], Verdict.OPEN, id="two inverters give enough"),
+        pytest.param(-3.0, [2.0], Verdict.WRONG, id="feeds in while the battery charges from the grid"),
+        pytest.param(1.5, [0.0], Verdict.PROVEN, id="draws at night"),
+        pytest.param(3.0, [2.0], Verdict.PROVEN, id="draws what the battery takes, and more"),
+        pytest.param(0.3, [-2.0], Verdict.OPEN, id="draws little beside much sun"),
+        pytest.param(-0.05, [0.0], Verdict.OPEN, id="noise around zero"),
+        pytest.param(-1.5, [], Verdict.OPEN, id="feeds in, and nobody said what generates"),
+        pytest.param(None, [-1.0], Verdict.OPEN, id="no reading of the meter"),
+        pytest.param(1.0, [None], Verdict.OPEN, id="no reading of the inverter"),
+    ],
+)
+def test_the_meters_direction_is_held_against_what_generates(import_kw, inverters_kw, verdict):
+    check = check_direction(meter(import_kw), [inverter(kw) for kw in inverters_kw])
+    assert check.verdict is verdict, check.detail
+    assert ("swap_direction" in check.detail) == (verdict is Verdict.WRONG or not inverters_kw)

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sunspec2.device import Model
 
-from drivers import Capability, open_device
+from drivers import Applied, Capability, open_device
 from drivers.blocks import BlockDecoder
 from drivers.registers import Table, plan_blocks
 from drivers.sunspec.models import place
@@ -315,3 +315,61 @@ async def test_an_older_hybrid_without_modules_claims_no_pv_power(links, on_air)
         reading = await device_at(endpoint, links).read()
     assert "pv_kw" not in reading and "battery_net_consumption_kw" not in reading
     assert reading["net_consumption_kw"].value == pytest.approx(-2.1)
+
+
+def storage_image(*, window: float | None, timer: float | None, grid: float | None):
+    """A storage inverter whose timers and grid permission are there or not."""
+    image = SunSpecImage(
+        [
+            COMMON,
+            wish(103, 50, {"W_SF": 0}, {"W": 500.0}),
+            wish(120, 26, {"WRtg_SF": 0}, {"WRtg": 5000.0}),
+            wish(123, 24, {"WMaxLimPct_SF": -2}, {"WMaxLimPct": 100.0, "WMaxLim_Ena": 0}),
+            wish(
+                124,
+                24,
+                {"WChaMax_SF": 0, "InOutWRte_SF": -2},
+                {"WChaMax": 5000.0, "OutWRte": 100.0, "InWRte": 100.0, "StorCtl_Mod": 0},
+            ),
+        ]
+    )
+    optional = {"InOutWRte_WinTms": window, "InOutWRte_RvrtTms": timer, "ChaGriSet": grid}
+    for path, value in optional.items():
+        image.show(124, path, value)
+    for path, value in (("WMaxLimPct_WinTms", window), ("WMaxLimPct_RvrtTms", timer)):
+        image.show(123, path, value)
+    image.allow(124, "OutWRte", "InWRte", "StorCtl_Mod", *(p for p, v in optional.items() if v is not None))
+    image.allow(123, "WMaxLimPct", "WMaxLim_Ena")
+    image.allow(
+        123, *(f"WMaxLimPct_{p}" for p, v in (("WinTms", window), ("RvrtTms", timer)) if v is not None)
+    )
+    return image
+
+
+@pytest.mark.parametrize("grid", [None, 0.0], ids=["no grid permission", "grid permission"])
+@pytest.mark.parametrize(
+    ("window", "timer"),
+    [
+        pytest.param(0.0, 0.0, id="both timers"),
+        pytest.param(None, 0.0, id="no ramp window"),
+        pytest.param(None, None, id="no timer"),
+        pytest.param(0.0, None, id="window only"),
+    ],
+)
+async def test_a_point_a_device_does_not_implement_is_not_written(window, timer, grid, links, on_air):
+    """A write that touches one register the device does not have is refused as a whole."""
+    image = storage_image(window=window, timer=timer, grid=grid)
+    async with on_air(image.image) as (endpoint, _):
+        device = device_at(endpoint, links)
+        await device.read()
+        assert (Capability.REVERTS in device.capabilities) == (timer is not None)
+        charged = await device.write_battery_power(1.5, valid_s=600)
+        capped = await device.limit_generation(2.0, valid_s=600)
+    assert isinstance(charged, Applied) and isinstance(capped, Applied), (charged, capped)
+    assert (charged.valid_until is None) == (timer is None)
+    assert image.held(124, "InWRte") == pytest.approx(30.0)
+    assert image.held(123, "WMaxLimPct") == pytest.approx(40.0)
+    if timer is not None:
+        assert image.held(124, "InOutWRte_RvrtTms") == image.held(123, "WMaxLimPct_RvrtTms") == 600
+    if grid is not None:
+        assert image.held(124, "ChaGriSet") == 1

@@ -1,6 +1,6 @@
 """Two homes with measured load and sun on real sockets: what tests of the whole run on."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from drivers import LinkPool, known_drivers
-from drivers.twin import ServedHome, serve
+from drivers.twin import HomeSpec, ServedHome, serve
 from ems.clock import ManualClock
 from ems.config import load_sites
 from ems.cycle import Ports
@@ -44,17 +44,33 @@ class Street:
 
 @asynccontextmanager
 async def served_street(
-    folder: Path, *, count: int = 2, at: datetime = NOON, horizon: int = 96, taught: bool = True
+    folder: Path,
+    *,
+    count: int = 2,
+    at: datetime = NOON,
+    horizon: int = 96,
+    taught: bool = True,
+    respec: Callable[[HomeSpec], HomeSpec] = lambda spec: spec,
+    rebuild: Callable[[Site, ServedHome], Site] = lambda site, home: site,
 ) -> AsyncIterator[Street]:
-    """Serve `count` homes of the demo and wire a service to them; nothing runs by itself."""
+    """Serve `count` homes of the demo and wire a service to them; nothing runs by itself.
+
+    `respec` changes what is installed in each, `rebuild` what its site file says of it.
+    """
     clock = ManualClock(at=at)
     homes = street(count)
     recorded = recording()
     sessions = vehicle_sessions()
-    async with serve([home_spec(home, recorded, sessions) for home in homes], clock=clock.now) as served:
+    specs = [respec(home_spec(home, recorded, sessions)) for home in homes]
+    async with serve(specs, clock=clock.now) as served:
         path = folder / "street.yaml"
-        path.write_text(site_file(homes, endpoints(served)), encoding="utf-8")
-        sites = load_sites(path, known_drivers=known_drivers())
+        named = {
+            home: {name: at for name, at in devices.items() if name != "switch"}
+            for home, devices in endpoints(served).items()
+        }
+        path.write_text(site_file(homes, named), encoding="utf-8")
+        loaded = load_sites(path, known_drivers=known_drivers())
+        sites = tuple(rebuild(site, home) for site, home in zip(loaded, served, strict=True))
         foresight = make_foresight(sites, {site.id: folder for site in sites}, step_s=STEP_S, horizon=horizon)
         if taught:
             teach(foresight, sites, at)

@@ -12,6 +12,8 @@ from ems.fast_loop import DEAD_BAND_KW, FastLoop, merged
 from ems.live import Live
 from ems.metrics import Metrics
 from ems.orders import OrderKind, SetpointSource
+from ems.plan import PlanSource
+from ems.publishing import DeliveryOutcome
 from ems.setpoints import Quantity, course_of_plan
 from optimizer import FirstInterval, Outcome
 from tests.ems.made import order
@@ -168,3 +170,38 @@ async def test_what_a_person_asks_between_two_cycles_is_followed_and_given_back(
     (after,) = [s for s in given_back.setpoints if s.asset == "battery"]
     assert after.source is SetpointSource.FAST_LOOP
     assert [(e.subject, e.became) for e in given_back.edges] == [("target.battery", "as planned")]
+
+
+async def test_an_inverter_that_acknowledges_without_acting_is_derated_told_and_tried_again(
+    tmp_path: Path,
+) -> None:
+    """Its registers show the setpoint; only the power at the battery says that nothing happens."""
+    async with following(tmp_path, at=NOON) as (street, loop, record):
+        charge = order(OrderKind.TARGET, 2.0, asset="battery", at=NOON, lasts_h=12.0)
+        street.homes[0].faults("inverter").idle = True
+        told, receipts = [], []
+        for second in range(5, 180, 5):
+            at = NOON + timedelta(seconds=second)
+            street.advance(at)
+            done = await loop.step(at=at, orders=(charge,))
+            told += [(edge.subject, edge.became) for edge in done.edges]
+            receipts += [d.outcome for d in done.deliveries if d.asset == "battery"]
+        without = await run_cycle(
+            street.sites, street.ports, record, at=NOON + timedelta(minutes=15), conducts=loop.book.conducts
+        )
+        street.homes[0].faults("inverter").idle = False
+        loop.follow(without)
+        for second in range(1200, 1500, 5):
+            at = NOON + timedelta(seconds=second)
+            street.advance(at)
+            done = await loop.step(at=at, orders=(charge,))
+            told += [(edge.subject, edge.became) for edge in done.edges]
+
+    assert receipts[0] is DeliveryOutcome.APPLIED, "it says that it does"
+    assert without.plans[0].batteries == {}, "the plan does without it"
+    assert without.plans[0].source is PlanSource.OPTIMAL
+    assert [became for subject, became in told if subject == "conduct.battery"] == [
+        "derated",
+        "trial",
+        "trusted",
+    ]
