@@ -3,7 +3,8 @@
 Rows are faults, columns are what a home is doing. In every cell the fault begins, the home's load then steps so that
 only a service that still works keeps the limit of its connection, the fault ends, and `test_fault_matrix.py` asks:
 
-- `limit_within_s`: the connection's limit was broken for no longer than this, all together;
+- `limit_within_s`: the connection's limit was broken for no longer than this, all together; an island has no connection, there
+  it is the time in the dark;
 - no setpoint outlived its validity, and every device had a timer of at most that length while it held one;
 - nothing a device took is missing on record, and every setpoint on record has its outcome;
 - `recovers_within_s`: so long after the end of the fault an optimal plan is made and acted on again, by nobody's hand.
@@ -20,7 +21,18 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
-from tests.scenarios.stage import CHARGING, DISCHARGING, EVENT, SPEED, VALID_S, VEHICLE, Instance, Play, Stage
+from tests.scenarios.stage import (
+    CHARGING,
+    DISCHARGING,
+    EVENT,
+    ISLAND,
+    SPEED,
+    VALID_S,
+    VEHICLE,
+    Instance,
+    Play,
+    Stage,
+)
 
 ONE_LOOP_S = 5.0
 """A service that works: a pass, a device that takes its time, a store that is waited for."""
@@ -188,4 +200,4 @@ FAULTS = (
         limit_within_s=EXPIRY_S,
     ),
 )  # fmt: skip
-COLUMNS: Mapping[str, Play] = {play.name: play for play in (CHARGING, DISCHARGING, VEHICLE, EVENT)}
+COLUMNS: Mapping[str, Play] = {play.name: play for play in (CHARGING, DISCHARGING, VEHICLE, EVENT, ISLAND)}

@@ -79,6 +79,8 @@ class Play:
     export_limit_kw: float = 10.0
     battery: BatterySpec | None = None
     vehicle: bool = False
+    island: bool = False
+    """Whether the grid is lost before the fault and back after it."""
     event_kw: float | None = None
     """A demand-response event that limits what the home draws, all the time; tighter than the connection."""
     first_per_kwh: float = CHEAP
@@ -138,11 +140,12 @@ class Play:
                 "\n      - {kind: vehicle, name: car, device: charger, charge_limit_kw: 7.4, charge_min_kw: 4.14, "
                 'wished_kwh: 60, ready_by_local: "08:00"}'
             )
+        backup = "\n    backup: {reserve_frac: 0.1, outage_h: 2}" if self.island else ""
         tariff = TARIFF.format(first=self.first_per_kwh, then=self.then_per_kwh).replace("\n", "\n  ")
         return (
             f"  - id: {self.name}\n    name: {self.name}\n"
             f"    connection: {{import_limit_kw: {self.import_limit_kw}, export_limit_kw: {self.export_limit_kw}}}"
-            f"{tariff}\n    devices:\n{devices}\n    assets:{assets}\n"
+            f"{backup}{tariff}\n    devices:\n{devices}\n    assets:{assets}\n"
         )
 
 
@@ -213,10 +216,21 @@ class Cast:
             found["car"] = None if own else orders.charge_current_a * 3 * 230.0 / 1000.0
         return found
 
+    def set_grid(self, name: str, *, lost: bool) -> None:
+        """Take the public grid away, or give it back."""
+        physics = self.homes[name].physics
+        self.homes[name].advance()
+        if lost:
+            physics.lose_grid()
+        else:
+            physics.return_grid()
+
     def over_limit_s(self, name: str) -> float:
-        """Return how long the home has been above a limit of its connection [site s]."""
+        """Return how long the home has been above a limit of its connection, or as an island in the dark [site s]."""
         home = self.homes[name]
         home.advance()
+        if self.plays[name].island:
+            return home.totals.unserved_kwh / self.plays[name].load_kw * 3600.0
         return home.totals.import_violation_s + home.totals.export_violation_s
 
     async def keep_looking(self) -> None:
@@ -481,6 +495,14 @@ EVENT = Play(
     step_kw=2.5,
     import_limit_kw=10.0,
     event_kw=3.5,
+    battery=BIG_BATTERY,
+)
+ISLAND = Play(
+    name="island",
+    load_kw=1.0,
+    step_kw=2.0,
+    import_limit_kw=6.0,
+    island=True,
     battery=BIG_BATTERY,
 )
 VEHICLE = Play(name="vehicle", load_kw=1.0, step_kw=4.0, import_limit_kw=9.0, vehicle=True)

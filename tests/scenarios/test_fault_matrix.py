@@ -90,12 +90,21 @@ async def play(fault: Fault, plays: Sequence[Play], folder: Path) -> dict[str, S
         for one in plays:
             await cast.until(lambda n=one.name: steered(stage, n), within_s=60, what=f"{one.name} is steered")
         await cast.seconds(3)
+        islands = [one.name for one in plays if one.island]
+        for name in islands:
+            cast.set_grid(name, lost=True)
+        for name in islands:
+            await cast.until(
+                lambda n=name: not any(cast.held(n).values()), within_s=30, what=f"{name} carries itself"
+            )
         before_s = {one.name: cast.over_limit_s(one.name) for one in plays}
         async with fault.breaks(stage, service):
             await cast.seconds(2)
             for one in plays:
                 cast.set_load(one.name, one.step_kw)
             await cast.seconds(fault.lasts_s)
+        for name in islands:
+            cast.set_grid(name, lost=False)
         ended_at, began_s = cast.clock.now(), asyncio.get_running_loop().time()
         recovered: dict[str, float] = {}
         while len(recovered) < len(plays):
