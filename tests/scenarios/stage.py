@@ -34,7 +34,7 @@ from ems.orders import Order, OrderKind, SetpointSource
 from ems.store import DeliveredSetpoint, Store
 
 SITE_START = datetime(2026, 3, 2, 0, 5, tzinfo=UTC)
-SPEED = 60.0
+SPEED = 30.0
 """Site seconds per wall second."""
 INTERVAL_MIN = 5
 VALID_S = 60.0 * INTERVAL_MIN + 60.0 + 5 * SPEED
