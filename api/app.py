@@ -77,6 +77,7 @@ def create_app(service: RunningService, settings: Settings | None = None) -> Fas
             store=service.store,
             live=service.live,
             clock=service.clock,
+            ledger=service.ledger,
         ),
         sessions=Sessions(secret=settings.session_secret, lasts_s=settings.session_h * 3600, now_s=time.time),
         brake=Brake(failures_per_min=settings.failures_per_min, now_s=time.monotonic),

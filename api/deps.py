@@ -11,6 +11,7 @@ from api.identity import Brake, Session, Sessions, holder, resume
 from api.problems import Forged, NotAllowed, NotSignedIn, TooManyAttempts
 from api.settings import Settings
 from ems.access import AccessRole, Principal, Scope, public_id
+from ems.channels import Ledger
 from ems.clock import Clock
 from ems.commands import Commands
 from ems.live import Live
@@ -42,6 +43,11 @@ class RunningService(Protocol):
     @property
     def live(self) -> Live:
         """The present."""
+        ...
+
+    @property
+    def ledger(self) -> Ledger:
+        """What building controllers said."""
         ...
 
     @property

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from ems.errors import NoPlan, NotPossible, StoreError, UnknownAsset, UnknownSite
+from ems.errors import NoPlan, NotPossible, StoreError, UnknownAsset, UnknownSetpoint, UnknownSite
 
 _log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -76,6 +76,7 @@ TABLE: Mapping[type[Exception], Kind] = {
     Forged: Kind("forged", HTTPStatus.FORBIDDEN, "The form did not come from this service"),
     UnknownSite: Kind("unknown-site", HTTPStatus.NOT_FOUND, "No such site that you may see"),
     UnknownAsset: Kind("unknown-asset", HTTPStatus.NOT_FOUND, "The site has no such asset"),
+    UnknownSetpoint: Kind("unknown-setpoint", HTTPStatus.NOT_FOUND, "The site has no such setpoint"),
     NoPlan: Kind("no-plan", HTTPStatus.NOT_FOUND, "The site has no such plan"),
     NotPossible: Kind("not-possible", HTTPStatus.CONFLICT, "What is asked is not possible here"),
     BodyTooLarge: Kind("too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),

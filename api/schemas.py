@@ -13,11 +13,11 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 from ems.commands import LONGEST_LIMIT, LONGEST_PAUSE, LONGEST_TARGET
 from ems.feedback import Edge, IntervalAccount
+from ems.messages import Acknowledgement, SetpointMessage, setpoint_message
 from ems.orders import Limit, Order, OrderKind, SetpointSource
 from ems.plan import Plan, Reason
 from ems.queries import Control, CycleRow, Day, DeliveredSetpoint, SampleSeries, SiteNow, StoredForecast
 from ems.readings import Quality, Sample
-from ems.setpoints import Setpoint
 from ems.site import Site
 
 INSTANT = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+-]\d\d:\d\d)$")
@@ -433,7 +433,7 @@ class DeliveryOut(Wire):
     """What became of a setpoint."""
 
     outcome: str
-    """`applied`, `clamped`, `refused` or `unverified`."""
+    """`applied`, `clamped`, `refused`, `unverified`, or `sent` to a controller that has not answered yet."""
     held_kw: float | None
     """What the device holds now [kW]; null in its own mode or when unknown."""
     at: At
@@ -444,44 +444,72 @@ class DeliveryOut(Wire):
     """Why it was clamped, refused or left unverified."""
 
 
-class SetpointOut(Wire):
-    """One request to one asset. It never outlives `valid_until`."""
+class AcknowledgementOut(Wire):
+    """What a building controller said about a setpoint."""
 
-    id: str
-    """Unique; the same request made twice has the same id."""
+    setpoint_id: str
+    """The setpoint."""
+    controller: str
+    """Who said it: a name in the site file."""
+    channel: str
+    """`mqtt`, `http` or `bacnet`."""
+    state: str
+    """`received`, `applied`, `clamped`, `refused` or `expired`."""
+    value_kw: float | None
+    """What the asset follows [kW]."""
+    at: At
+    """When that was so, by the controller's clock."""
+    arrived_at: At
+    """When the service heard of it first."""
+    late: bool
+    """It came after the setpoint's end: kept, but it changes nothing."""
+    detail: str
+    """Why, for people."""
+
+
+class Acknowledgements(Wire):
+    """What building controllers of a site said."""
+
     site_id: str
     """The site."""
-    asset: str
-    """The asset."""
-    kind: str
-    """`target` (go there), `limit` (stay below) or `mode` (run your own programme)."""
-    quantity: str
-    """`battery_net_consumption_kw` (charging +), `generation_limit_kw`, `vehicle_charge_limit_kw` or `own_mode`."""
-    value_kw: float | None
-    """The value [kW]; null lifts a limit or returns to the device's own mode."""
-    valid_from: At
-    """First instant it holds."""
-    valid_until: At
-    """The device reverts by itself after this."""
-    priority: int
-    """Higher wins: plan 10, event 20, override 30, grid operator 40, safety 50."""
-    source: str
-    """`plan`, `fast_loop`, `event`, `override`, `grid_operator` or `safety`."""
-    reverts_to: str
-    """What the device does afterwards."""
-    reason: ReasonOut | None
-    """Why."""
+    acknowledgements: list[AcknowledgementOut]
+    """Newest first."""
+
+
+class AcknowledgementTaken(Wire):
+    """What became of an acknowledgement."""
+
+    setpoint_id: str
+    """The setpoint."""
+    verdict: str
+    """`recorded`: on disk; `duplicate`: said before, nothing changed; `late`: on disk, but the setpoint had ended."""
+
+
+class SetpointOut(SetpointMessage):
+    """A setpoint as every controller is told it, and what became of it."""
+
     delivery: DeliveryOut | None
     """What became of it; null when nothing is known yet."""
+    acknowledgements: list[AcknowledgementOut]
+    """What building controllers said about it, in order of arrival."""
 
 
-class Setpoints(Wire):
-    """Setpoints of a site."""
+class SetpointHistory(Wire):
+    """Setpoints of a site with what became of them."""
 
     site_id: str
     """The site."""
     setpoints: list[SetpointOut]
-    """Newest first; with `/current` one per asset and kind."""
+    """Newest first."""
+
+
+class Setpoints(Wire):
+    """What the assets of a site are to do now."""
+
+    site_id: str
+    """The site."""
+    setpoints: list[SetpointMessage]
+    """One per asset and quantity; an asset that is not named runs its own mode."""
 
 
 class IntervalOut(Wire):
@@ -875,22 +903,10 @@ def plan_out(plan: Plan, currency: str) -> PlanOut:
 
 
 def setpoint_out(delivered: DeliveredSetpoint) -> SetpointOut:
-    """Return a setpoint with its delivery."""
-    asked: Setpoint = delivered.setpoint
+    """Return a setpoint with its delivery and what controllers said."""
     came = delivered.delivery
     return SetpointOut(
-        id=asked.id,
-        site_id=asked.site_id,
-        asset=asked.asset,
-        kind=str(asked.kind),
-        quantity=str(asked.quantity),
-        value_kw=asked.value_kw,
-        valid_from=asked.valid_from,
-        valid_until=asked.valid_until,
-        priority=asked.priority,
-        source=str(asked.source),
-        reverts_to=asked.reverts_to,
-        reason=None if asked.reason is None else reason_out(asked.reason),
+        **dict(setpoint_message(delivered.setpoint)),
         delivery=None
         if came is None
         else DeliveryOut(
@@ -900,6 +916,22 @@ def setpoint_out(delivered: DeliveredSetpoint) -> SetpointOut:
             written=came.written,
             detail=came.detail,
         ),
+        acknowledgements=[acknowledgement_out(said) for said in delivered.acknowledgements],
+    )
+
+
+def acknowledgement_out(said: Acknowledgement) -> AcknowledgementOut:
+    """Return one acknowledgement."""
+    return AcknowledgementOut(
+        setpoint_id=said.setpoint_id,
+        controller=said.controller,
+        channel=said.channel,
+        state=str(said.state),
+        value_kw=said.value_kw,
+        at=said.at,
+        arrived_at=said.arrived_at,
+        late=said.late,
+        detail=said.detail,
     )
 
 

@@ -1,6 +1,6 @@
 """A device on the field bus: read it, write it, never trust it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Protocol
@@ -119,6 +119,13 @@ class Device:
     def identity(self) -> Identity | None:
         """Who answered; None until the device was identified."""
         return self._identity
+
+    @property
+    def writes_per_day(self) -> Mapping[str, int]:
+        """Writes each of its registers bears per day, by control; empty until identified."""
+        if self._reader is None:
+            return {}
+        return {name: control.writes_per_day for name, control in self._reader.map.controls.items()}
 
     @property
     def capabilities(self) -> frozenset[Capability]:

@@ -9,7 +9,7 @@ from drivers.blocks import TENS, BlockDecoder, Value
 from drivers.device_map import Derived, DeviceMap
 from drivers.modbus import Link, LinkError
 from drivers.plausibility import Flag, Plausibility
-from drivers.protocols import Clock, Quality, Sample, Trouble, TroubleKind
+from drivers.protocols import Clock, Quality, Sample, Trouble, TroubleKind, Unit
 from drivers.quantities import CANONICAL, unit_of
 from drivers.registers import Block, Register, plan_blocks
 
@@ -64,6 +64,7 @@ class Reader:
         self._unsplittable: set[tuple[str, int]] = set()
         self._unscaled: dict[str, Value] = {}
         self._scales: dict[str, float] = {}
+        self._sources: dict[str, tuple[Unit, str]] = {}
         self._derived = {derived.name: derived for derived in device_map.derived}
         self.quantities = quantities_of(device_map)
 
@@ -217,26 +218,29 @@ class Reader:
         return _Known(value if derived.floor is None else max(derived.floor, value), oldest, None)
 
     def _judged(self, name: str, known: _Known, at: datetime) -> Sample:
-        base = Sample(
-            value=None,
-            unit=unit_of(name),
-            measured_at=known.at,
-            quality=Quality.BAD,
-            source=f"{self._name} {self._label(name)}",
-            cause=known.cause,
+        unit, source = self._told_as(name)
+        value: float | None = None
+        quality, cause = Quality.BAD, known.cause
+        if isinstance(known.value, float | int):
+            value, flag = self._plausibility.judge(name, float(known.value), known.at)
+            period = self.map.periods_s.get(name, 0.0)
+            if flag is not None:
+                self._note(flag)
+                quality, cause = flag.quality, flag.cause
+            elif period and (age_s := (at - known.at).total_seconds()) > STALE_PERIODS * period:
+                quality, cause = Quality.STALE, f"{age_s:.0f} s old, wanted every {period:g} s"
+            else:
+                quality = Quality.GOOD
+        return Sample(
+            value=value, unit=unit, measured_at=known.at, quality=quality, source=source, cause=cause
         )
-        if not isinstance(known.value, float | int):
-            return base
-        value, flag = self._plausibility.judge(name, float(known.value), known.at)
-        if flag is not None:
-            self._note(flag)
-            return replace(base, value=value, quality=flag.quality, cause=flag.cause)
-        period = self.map.periods_s.get(name, 0.0)
-        age_s = (at - known.at).total_seconds()
-        if period and age_s > STALE_PERIODS * period:
-            cause = f"{age_s:.0f} s old, wanted every {period:g} s"
-            return replace(base, value=value, quality=Quality.STALE, cause=cause)
-        return replace(base, value=value, quality=Quality.GOOD)
+
+    def _told_as(self, name: str) -> tuple[Unit, str]:
+        """Unit and source of a quantity; found once, as every pass asks for every quantity."""
+        found = self._sources.get(name)
+        if found is None:
+            found = self._sources[name] = (unit_of(name), f"{self._name} {self._label(name)}")
+        return found
 
     def _label(self, name: str) -> str:
         if name in self.map.labels:

@@ -37,6 +37,7 @@ class Scope(StrEnum):
     FORECASTS_READ = "forecasts:read"
     PLANS_READ = "plans:read"
     SETPOINTS_READ = "setpoints:read"
+    ACKNOWLEDGEMENTS_WRITE = "acknowledgements:write"
     EDGES_READ = "edges:read"
     ACCOUNTS_READ = "accounts:read"
     CONTROL_WRITE = "control:write"
@@ -61,7 +62,7 @@ _MACHINE = frozenset(
 )
 SCOPES: dict[AccessRole, frozenset[Scope]] = {
     AccessRole.OPERATOR: frozenset(Scope),
-    AccessRole.CONTROLLER: _MACHINE,
+    AccessRole.CONTROLLER: _MACHINE | {Scope.ACKNOWLEDGEMENTS_WRITE},
     AccessRole.RESIDENT: _MACHINE | {Scope.ACCOUNTS_READ, Scope.CONTROL_WRITE},
     AccessRole.GRID_OPERATOR: frozenset({Scope.LIMITS_READ, Scope.LIMITS_WRITE}),
 }

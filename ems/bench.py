@@ -1,6 +1,7 @@
 """The figures this project publishes, by area. Each package measures itself; the whole loop is measured here."""
 
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from ems.errors import EmsError
@@ -17,11 +18,26 @@ AREAS = {
 COLUMNS = ("figure", "value", "unit", "target", "holds", "how")
 
 
-def figures_of(area: str) -> list[dict[str, Any]]:
-    """Measure one area; each row has `COLUMNS`, a value of None was not measured and does not hold."""
+WITH_DATA = ("control",)
+"""Areas that can measure on a folder of data instead of what the repository brings."""
+
+
+def figures_of(area: str, *, data: Path | None = None) -> list[dict[str, Any]]:
+    """Measure one area; each row has `COLUMNS`, a value of None was not measured and does not hold.
+
+    Parameters
+    ----------
+    area
+        One of `AREAS`.
+    data
+        Folder of data to measure on; only for areas in `WITH_DATA`.
+    """
+    if data is not None and area not in WITH_DATA:
+        raise EmsError(f"bench {area}: --data is for {', '.join(WITH_DATA)}; leave it out")
     module, _, function = AREAS[area].partition(":")
     try:
         measure = getattr(import_module(module), function)
     except ModuleNotFoundError as error:
         raise EmsError(f"bench {area}: {error.name} is not there; this build does not measure it") from error
-    return [{name: getattr(figure, name) for name in COLUMNS} for figure in measure()]
+    measured = measure() if data is None else measure(data=data)
+    return [{name: getattr(figure, name) for name in COLUMNS} for figure in measured]

@@ -218,6 +218,17 @@ def check(
             raise typer.Exit(1)
 
 
+@app.command(epilog="Example: `ems schema setpoint`")
+@clear_errors
+def schema(
+    name: Annotated[str, typer.Argument(help="`setpoint` or `acknowledgement`.", metavar="NAME")],
+) -> None:
+    """Print the JSON Schema of what building controllers are told, or of what they answer."""
+    from ems.messages import message_schema
+
+    typer.echo(json.dumps(message_schema(name), indent=2, ensure_ascii=False))
+
+
 @app.command(epilog="Example: `ems scan 192.168.1.20 --units 1-10`")
 @clear_errors
 def scan(
@@ -408,11 +419,17 @@ def replay(
 def bench(
     what: Annotated[BenchChoice, typer.Argument(help="What to measure.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="control: a folder with a year of the ten homes and of prices, instead of the demo's weeks."
+        ),
+    ] = None,
 ) -> None:
     """Measure the figures this project publishes, as ratios taken in one run."""
     from ems.bench import figures_of
 
-    figures = figures_of(what.value)
+    figures = figures_of(what.value, data=data)
     if as_json:
         typer.echo(json.dumps(json_ready(figures), indent=2))
         return

@@ -10,9 +10,11 @@ from datetime import datetime, timedelta
 from uuid import uuid4
 
 from ems.access import Principal
+from ems.channels import Ledger, Verdict
 from ems.clock import Clock
 from ems.errors import NotPossible, UnknownAsset, UnknownSite
 from ems.live import Live
+from ems.messages import AcknowledgementMessage
 from ems.orders import LIMITS, Order, OrderKind, SetpointSource
 from ems.site import BatteryAsset, Site, VehicleAsset
 from ems.store import Store
@@ -41,6 +43,7 @@ class Commands:
         store: Store,
         live: Live,
         clock: Clock,
+        ledger: Ledger,
         changed: Callable[[str], None] | None = None,
     ) -> None:
         """Take what commands act on.
@@ -51,6 +54,8 @@ class Commands:
             Sites of the service, by id.
         store, live, clock
             Where requests are kept, who is told of them, and the time they are made at.
+        ledger
+            Who keeps what building controllers say.
         changed
             Called with the site id after each request, from any thread, so that devices follow at once.
         """
@@ -58,6 +63,7 @@ class Commands:
         self._store = store
         self._live = live
         self._clock = clock
+        self._ledger = ledger
         self._changed = changed
 
     def pause(self, who: Principal, site_id: str, *, lasts: timedelta, note: str = "") -> Order:
@@ -289,6 +295,11 @@ class Commands:
         if held:
             self._tell(held[0].site_id)
         return bool(held)
+
+    def acknowledge(self, who: Principal, site_id: str, message: AcknowledgementMessage) -> Verdict:
+        """Keep what a building controller says about a setpoint; on disk when it returns."""
+        self._site(who, site_id)
+        return self._ledger.record(message, site_id=site_id, channel="http")
 
     def _held(self, site_id: str, kind: OrderKind) -> list[Order]:
         now = self._clock.now()

@@ -20,6 +20,7 @@ from ems.recorded import read_price_series
 from ems.site import (
     Asset,
     BatteryAsset,
+    Controller,
     DeviceRef,
     GridSignal,
     PvAsset,
@@ -28,6 +29,7 @@ from ems.site import (
     Site,
     VehicleAsset,
     contradictions,
+    stray_points,
 )
 from ems.tariffs import PriceSeries, SeriesRate
 from ems.yaml_reader import Document, dotted, read_yaml
@@ -36,6 +38,7 @@ from ems.yaml_reader import Path as KeyPath
 _SITE: TypeAdapter[Site] = TypeAdapter(Site)
 _DEVICE: TypeAdapter[DeviceRef] = TypeAdapter(DeviceRef)
 _ASSET: TypeAdapter[Asset] = TypeAdapter(Asset)
+_CONTROLLER: TypeAdapter[Controller] = TypeAdapter(Controller)
 _SIGNAL: TypeAdapter[GridSignal] = TypeAdapter(GridSignal)
 _SERIES: TypeAdapter[SeriesRate] = TypeAdapter(SeriesRate)
 Value = TypeVar("Value")
@@ -48,7 +51,19 @@ _REMEDIES: Mapping[str, str] = {
     "from_local": 'quote the local time, e.g. "16:00"',
     "to_local": 'quote the local time, e.g. "21:00"; "00:00" is the end of the day',
     "ready_by_local": 'quote the local time, e.g. "07:00"',
+    "broker": "write mqtts://host:8883 or mqtt://host:1883; user and password have keys of their own",
+    "webhook": "write https://host/path, without user and password",
+    "address": "write an IPv4 address, e.g. 192.0.2.30 or 192.0.2.30:47808",
+    "bind": "write an IPv4 address of this machine, e.g. 192.0.2.5",
+    "object": "write analog-value or analog-output and the instance, e.g. analog-value,1",
+    "feedback": "write the BACnet object as type,instance, e.g. analog-input,1",
+    "validity": "write the BACnet object as type,instance, e.g. analog-value,9",
+    **dict.fromkeys(
+        ("password", "secret"), "write {env: NAME} or {file: PATH}: secrets stay out of site files"
+    ),
 }
+_SECRETS = frozenset({"password", "secret"})
+"""Keys below which no value is ever shown."""
 _KINDS: Mapping[str, str] = {
     "assets": "pv`, `battery`, `vehicle` or `sheddable",
     "buy": "flat`, `time_of_use` or `series",
@@ -274,9 +289,10 @@ def _mistake(
 ) -> Mistake:
     loc = _written_path(error["loc"], entry)
     key = str(loc[-1]) if loc else ""
+    secret = not _SECRETS.isdisjoint(loc)
     where = at.path(loc, document)
     problem = error["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    value = "" if error["type"] == "missing" else _shown(error["input"])
+    value = "" if error["type"] == "missing" else "(hidden)" if secret else _shown(error["input"])
     remedy = "correct it"
     context = error.get("ctx", {})
     match error["type"]:
@@ -288,12 +304,12 @@ def _mistake(
             remedy = f"did you mean `{close[0]}`? otherwise remove it" if close else "remove it"
         case "union_tag_not_found":
             problem, remedy = (
-                "the key `kind` is missing",
-                f"add `kind: {_KINDS.get(_parent(loc), '...')}`",
+                f"the key `{_tag(context)}` is missing",
+                f"add `{_tag(context)}: {_KINDS.get(_parent(loc), '...')}`",
             )
         case "union_tag_invalid":
             problem, remedy = (
-                f"unknown kind {context.get('tag')!r}",
+                f"unknown {_tag(context)} {context.get('tag')!r}",
                 f"use one of {context.get('expected_tags')}",
             )
         case "literal_error" | "enum":
@@ -310,6 +326,11 @@ def _mistake(
     return _named(path, document, where, value, problem, _REMEDIES.get(key, remedy) if loc else remedy)
 
 
+def _tag(context: Mapping[str, Any]) -> str:
+    """Return the key that tells the forms of a union apart."""
+    return str(context.get("discriminator", "'kind'")).strip("'")
+
+
 def _parent(loc: KeyPath) -> str:
     """Return the last key of a path that is a name: `assets` for `assets[0]`."""
     return next((part for part in reversed(loc) if isinstance(part, str)), "")
@@ -321,7 +342,8 @@ def _written_path(loc: tuple[int | str, ...], entry: Any) -> KeyPath:
     here: Any = entry
     for position, part in enumerate(loc):
         last = position == len(loc) - 1
-        if isinstance(here, dict) and part not in here and not last:
+        form = isinstance(here, dict) and part in (here.get("kind"), here.get("channel"))
+        if isinstance(here, dict) and part not in here and (form or not last):
             continue
         written.append(part)
         try:
@@ -351,11 +373,20 @@ def _across(
     devices = {
         str(name): _read(_DEVICE, ref) for name, ref in (refs.items() if isinstance(refs, dict) else ())
     }
-    for found in contradictions(
-        time_zone=zone if isinstance(zone := entry.get("time_zone"), str) else None,
-        devices=devices or {"": None},
-        assets=[_read(_ASSET, asset) for asset in listed] if isinstance(listed, list) and devices else (),
-        grid_signal=_read(_SIGNAL, entry.get("grid_signal")),
+    told = entry.get("controllers")
+    controllers = {
+        str(name): _read(_CONTROLLER, one) for name, one in (told.items() if isinstance(told, dict) else ())
+    }
+    assets = [_read(_ASSET, asset) for asset in listed] if isinstance(listed, list) else []
+    for found in (
+        *contradictions(
+            time_zone=zone if isinstance(zone := entry.get("time_zone"), str) else None,
+            devices=devices or {"": None},
+            assets=assets if devices else (),
+            controllers=controllers,
+            grid_signal=_read(_SIGNAL, entry.get("grid_signal")),
+        ),
+        *stray_points(assets, controllers),
     ):
         where = at.path(found.path, document)
         value = _at(entry, found.path)

@@ -1,32 +1,56 @@
-"""Figures of control: what the fast loop is worth on measured homes, and how long one pass of it takes."""
+"""Figures of control: what the fast loop is worth on measured homes, how fast it answers, and how little it writes."""
 
 import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, timedelta
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from importlib.resources import as_file, files
 from pathlib import Path
+from typing import cast
 
 import numpy as np
+import pandas as pd
 
-from drivers import LinkPool, known_drivers
-from drivers.twin import serve
-from ems.clock import ManualClock
+from drivers import Device, LinkPool, known_drivers
+from ems.clock import SystemClock, grid_epochs, interval_start
+from ems.codec import FloatArray
 from ems.config import load_sites
 from ems.cycle import Ports, run_cycle
-from ems.demo.field import endpoints
-from ems.demo.street import START_AT, home_spec, recording, site_file, street, vehicle_sessions
+from ems.demo.street import START_AT, recording, site_file, street
+from ems.errors import DataError
 from ems.fast_loop import FastLoop
 from ems.live import Live
 from ems.metrics import Metrics
-from ems.planning import solve_in_process
+from ems.planning import hindsight_cost, solve_in_process
+from ems.recorded import Recording
+from ems.rehearsal import Power, RehearsedHome
 from ems.simulate_command import simulate_sites
+from ems.simulation import end_value_per_kwh
 from ems.site import Site
+from ems.step_field import HIGH_KW, LIMIT_KW, LOW_KW, PERIOD_S, homes_without_vehicle
+from ems.tariffs import price_curve
 from ems.wiring import make_foresight, make_meters, open_devices
+from forecasting import SlotMean
 
 STEP_S = 900
-EVENING = START_AT.astimezone(UTC) + timedelta(hours=17)
+FLASH_PER_DAY = 500
+"""Writes a register in flash bears per day, where its maker names no number."""
+CITYLEARN = "citylearn2022_homes01-10_60min.csv.gz"
+DAYAHEAD = "nl_dayahead_price_60min_2015-2022.csv.gz"
+PRICES_LATER = timedelta(weeks=208) - timedelta(hours=9)
+"""How much later than the homes the day-ahead prices were paid: weekdays and local hours fit."""
+FEE_PER_KWH, TAX = 0.10, 1.1
+"""What a household pays per kWh beside the day-ahead price, and on it; feed-in earns the day-ahead price."""
+START_UP_S = 60.0
+"""Longest wait for the simulated field [s]."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,21 +71,71 @@ class ControlFigure:
     """How it was measured."""
 
 
-def control_figures(*, days: int = 14, homes: int = 50, passes: int = 40) -> list[ControlFigure]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Homes:
+    """Measured homes with what they pay."""
+
+    name: str
+    """Which, for the table."""
+    sites: tuple[Site, ...]
+    """The homes."""
+    recordings: Mapping[str, Recording]
+    """Load, solar power and prices, by tariff."""
+    starts_at: tuple[datetime, ...]
+    """Starts of the spans (aware UTC)."""
+
+
+def control_figures(
+    *, data: Path | None = None, days: int = 7, homes: int = 200, seconds: int = 60
+) -> list[ControlFigure]:
     """Measure control.
 
     Parameters
     ----------
+    data
+        Folder with the ten homes and the day-ahead prices of a whole year; None: the excerpt of the demo.
     days
-        Length of the closed-loop runs on the ten measured homes.
-    homes, passes
-        Size of the street the loop is timed on, and how often.
+        Length of each closed-loop run.
+    homes, seconds
+        Size of the street the loop is timed on, and for how long.
     """
+    found = [
+        figure for tariff in ("time of use", "dynamic") for figure in _captured(_homes(data), tariff, days)
+    ]
     with tempfile.TemporaryDirectory() as folder:
-        return [*_captured(Path(folder), days), *asyncio.run(_loop_times(Path(folder), homes, passes))]
+        found += asyncio.run(_answers(Path(folder), homes, seconds))
+    return [*found, *asyncio.run(_volatile(_homes(None)))]
 
 
-def _captured(folder: Path, days: int) -> Iterator[ControlFigure]:
+def _homes(data: Path | None) -> Homes:
+    if data is None:
+        with as_file(files("ems.demo") / "data" / "dayahead.csv") as path:
+            spot = _prices(pd.read_csv(path, index_col="at").dayahead_per_kwh)
+        recorded = recording()
+        return Homes(
+            name="demo, from its first day",
+            sites=_street_sites(10),
+            recordings={"time of use": recorded, "dynamic": _priced(recorded, spot)},
+            starts_at=(START_AT.astimezone(UTC),),
+        )
+    for name in (CITYLEARN, DAYAHEAD):
+        if not (data / name).is_file():
+            raise DataError(f"{data}: no file {name}; give the folder that holds it")
+    spot = _prices(pd.read_csv(data / DAYAHEAD, index_col="time_utc").price_eur_per_mwh / 1e3)
+    year = _whole_year(data / CITYLEARN)
+    return Homes(
+        name="a whole year, from the start of November, February, May and July",
+        sites=_street_sites(10),
+        recordings={"time of use": year, "dynamic": _priced(year, spot)},
+        starts_at=tuple(
+            datetime.fromisoformat(f"{day}T00:00:00-08:00").astimezone(UTC)
+            for day in ("2016-11-07", "2017-02-06", "2017-05-01", "2017-07-03")
+        ),
+    )
+
+
+def _street_sites(count: int) -> tuple[Site, ...]:
+    """Return homes of the demo's street; nothing answers at their addresses."""
     placeholder = {
         role: {"endpoint": f"tcp://127.0.0.1:{port}", "unit_id": 1, "driver": driver}
         for role, port, driver in (
@@ -70,112 +144,366 @@ def _captured(folder: Path, days: int) -> Iterator[ControlFigure]:
             ("charger", 1504, "abb-terra-ac"),
         )
     }
-    homes = street(10)
-    path = folder / "ten.yaml"
-    path.write_text(
-        site_file(
-            homes,
-            {h.id: {r: p for r, p in placeholder.items() if h.vehicle or r != "charger"} for h in homes},
-        ),
-        encoding="utf-8",
+    homes = street(count)
+    endpoints = {h.id: {r: p for r, p in placeholder.items() if h.vehicle or r != "charger"} for h in homes}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "street.yaml"
+        path.write_text(site_file(homes, endpoints), encoding="utf-8")
+        return load_sites(path, known_drivers=known_drivers())
+
+
+def _prices(per_kwh: pd.Series) -> pd.Series:
+    """Return day-ahead prices at the instants the homes pay them."""
+    return pd.Series(per_kwh.to_numpy(), index=pd.to_datetime(per_kwh.index, utc=True) - PRICES_LATER)
+
+
+def _priced(recorded: Recording, spot: pd.Series) -> Recording:
+    at = pd.date_range(recorded.start_at, periods=recorded.count, freq=recorded.step)
+    per_kwh = spot.reindex(at).ffill().bfill().to_numpy(dtype=np.float64)
+    columns = recorded.columns | {"buy_per_kwh": TAX * per_kwh + FEE_PER_KWH, "sell_per_kwh": per_kwh}
+    return replace(recorded, columns=columns)
+
+
+def _whole_year(path: Path) -> Recording:
+    """Read the ten homes; the file's clock is Californian civil time with 24 rows every day."""
+    table = pd.read_csv(path)
+    local = pd.to_datetime(table.time_local).dt.tz_localize(
+        "America/Los_Angeles", ambiguous=True, nonexistent="NaT"
     )
-    sites = load_sites(path, known_drivers=known_drivers())
-    runs = {
-        "plan and fast loop": _run(sites, days, controller="plan", fast_loop=True),
-        "plan followed blindly": _run(sites, days, controller="plan", fast_loop=False),
-        "rules": _run(sites, days, controller="rules", fast_loop=True),
+    table = table[local.notna()].set_index(local[local.notna()].dt.tz_convert("UTC"))
+    table = table[~table.index.duplicated()].asfreq("h")
+    columns = {
+        f"home-{number:02d}.{quantity}": table[f"home{number:02d}_{quantity}"].to_numpy(dtype=np.float64)
+        for number in range(1, 11)
+        for quantity in ("load_kw", "pv_kw")
     }
-    how = f"ten measured homes of the demo, {days} days from {START_AT.date()}, hourly, time-of-use prices, model forecast"
+    columns["buy_per_kwh"] = table.price_usd_per_kwh.ffill().to_numpy(dtype=np.float64)
+    columns["sell_per_kwh"] = np.full(len(table), 0.05)
+    return Recording(
+        start_at=table.index[0].to_pydatetime(), step=timedelta(hours=1), columns=columns, filled_gaps=0
+    )
+
+
+def _captured(homes: Homes, tariff: str, days: int) -> Iterator[ControlFigure]:
+    runs = {
+        "plan and fast loop": _run(homes, tariff, days, controller="plan", fast_loop=True),
+        "plan followed blindly": _run(homes, tariff, days, controller="plan", fast_loop=False),
+        "rules": _run(homes, tariff, days, controller="rules", fast_loop=True),
+    }
+    spans = len(homes.starts_at)
+    how = (
+        f"ten measured homes ({homes.name}), {spans} x {days} days, hourly, {tariff} prices, model forecast; "
+        "savings of a home over savings possible"
+    )
     best = runs["plan and fast loop"]
     for name, captured in runs.items():
-        target, holds = (
-            (">= 0.90", float(captured.mean()) >= 0.90) if captured is best else ("for comparison", True)
-        )
+        is_best = captured is best
         yield ControlFigure(
-            figure=f"mean captured, {name}",
+            figure=f"mean captured, {tariff}, {name}",
             value=float(captured.mean()),
             unit="frac",
-            target=target,
-            holds=holds,
+            target=">= 0.90" if is_best else "for comparison",
+            holds=not is_best or float(captured.mean()) >= 0.90,
             how=how,
         )
     ahead = int(np.count_nonzero(best > runs["rules"]))
+    least = float((best - runs["rules"]).min())
     yield ControlFigure(
-        figure="homes on which the plan captures more than rules",
+        figure=f"homes on which the plan captures more than rules, {tariff}",
         value=ahead,
         unit="of 10",
         target="10",
         holds=ahead == 10,
-        how=how,
+        how=f"{how}; least lead {least:+.3f}",
     )
 
 
-def _run(sites: Sequence[Site], days: int, *, controller: str, fast_loop: bool) -> np.ndarray:
-    reports = simulate_sites(
-        sites,
-        Path(),
-        recording(),
-        start_at=START_AT.astimezone(UTC),
-        count=24 * days,
-        controller=controller,
-        forecast="model",
-        horizon=timedelta(hours=48),
-        fast_loop=fast_loop,
-        progress=lambda done: None,
+def _run(homes: Homes, tariff: str, days: int, *, controller: str, fast_loop: bool) -> FloatArray:
+    """Return what each home captured over all spans."""
+    saved, possible = np.zeros(len(homes.sites)), np.zeros(len(homes.sites))
+    for start_at in homes.starts_at:
+        reports = simulate_sites(
+            homes.sites,
+            Path(),
+            homes.recordings[tariff],
+            start_at=start_at,
+            count=24 * days,
+            controller=controller,
+            forecast="model",
+            horizon=timedelta(hours=48),
+            fast_loop=fast_loop,
+            progress=lambda done: None,
+            jobs=min(4, os.cpu_count() or 1),
+        )
+        saved += [report.cost_idle - report.cost for report in reports]
+        possible += [report.cost_idle - report.cost_hindsight for report in reports]
+    return saved / possible
+
+
+async def _answers(folder: Path, count: int, seconds: int) -> list[ControlFigure]:
+    """Time the answers to jumps of load: homes on real sockets in one process, the loop on one core in this one."""
+    start_at = datetime.now(UTC) + timedelta(seconds=START_UP_S)
+    span_s = int(START_UP_S) + seconds + 5 * PERIOD_S
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    with _field(folder, count, start_at, span_s) as (field, endpoints):
+        if len(cores) > 1:
+            os.sched_setaffinity(field.pid, set(cores[1:]))
+            os.sched_setaffinity(0, {cores[0]})
+        try:
+            passes_ms, own_ms, began_s = await _follow_street(folder, count, seconds, start_at, endpoints)
+        finally:
+            if len(cores) > 1:
+                os.sched_setaffinity(0, set(cores))
+        field.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(field.wait, 60)
+    answers = [
+        answer
+        for answer in json.loads((folder / "answers.json").read_text(encoding="utf-8"))
+        if answer["at_s"] >= began_s
+    ]
+    lost_s = PERIOD_S / 2
+    answered_ms = np.array([1e3 * (lost_s if a["answered_s"] is None else a["answered_s"]) for a in answers])
+    within_s = np.array([lost_s if a["within_s"] is None else a["within_s"] for a in answers])
+    how = (
+        f"{count} homes, {len(answers)} jumps of load from {LOW_KW:g} to {HIGH_KW:g} kW in {seconds} s, passes one "
+        "after the other without a pause, loop and field each in a process on a core of its own"
     )
-    return np.array([np.nan if report.captured is None else report.captured for report in reports])
-
-
-async def _loop_times(folder: Path, count: int, passes: int) -> list[ControlFigure]:
-    """Time passes of the loop over a street on real sockets, field and service in this one process."""
-    clock = ManualClock(at=EVENING)
-    homes = street(count)
-    recorded, sessions = recording(), vehicle_sessions()
-    async with serve([home_spec(home, recorded, sessions) for home in homes], clock=clock.now) as served:
-        path = folder / "street.yaml"
-        path.write_text(site_file(homes, endpoints(served)), encoding="utf-8")
-        sites = load_sites(path, known_drivers=known_drivers())
-
-        async def journal(setpoints: object) -> None:
-            return None
-
-        async with LinkPool(clock=clock.now) as links:
-            ports = Ports(
-                devices=open_devices(sites, links),
-                meters=make_meters(sites, step_s=STEP_S, readings={}, at=None),
-                foresight=make_foresight(
-                    sites, dict.fromkeys((s.id for s in sites), folder), step_s=STEP_S, horizon=192
-                ),
-                solve=solve_in_process,
-                valid_for=timedelta(minutes=30),
-                journal=journal,
-            )
-            record = await run_cycle(sites, ports, None, at=EVENING)
-            loop = FastLoop(sites, ports, live=Live(), metrics=Metrics(), valid_for=timedelta(minutes=10))
-            loop.follow(record)
-            taken = []
-            for index in range(passes):
-                clock.at = EVENING + timedelta(seconds=20 * index)
-                began = time.perf_counter()
-                await loop.step(at=clock.at)
-                taken.append((time.perf_counter() - began) * 1e3)
-    how = f"{count} homes, {passes} passes: read every device, re-solve, write; simulated field in the same process"
-    p99 = float(np.percentile(taken, 99))
+    p99_ms, p99_s = float(np.percentile(answered_ms, 99)), float(np.percentile(within_s, 99))
     return [
         ControlFigure(
+            figure="load step to changed battery power, p99",
+            value=p99_ms,
+            unit="ms",
+            target="<= 300",
+            holds=p99_ms <= 300.0,
+            how=f"{how}; p50 {np.median(answered_ms):.0f} ms",
+        ),
+        ControlFigure(
+            figure="time above a connection limit after a step, p99",
+            value=p99_s,
+            unit="s",
+            target="<= 2",
+            holds=p99_s <= 2.0,
+            how=f"{how}; limit {LIMIT_KW:g} kW",
+        ),
+        ControlFigure(
             figure="one pass of the fast loop, p50",
-            value=float(np.median(taken)),
+            value=float(np.median(passes_ms)),
             unit="ms",
             target="for comparison",
             holds=True,
+            how=f"{how}; {np.median(own_ms) / count:.3f} ms of processor time per home",
+        ),
+    ]
+
+
+@contextmanager
+def _field(
+    folder: Path, count: int, start_at: datetime, span_s: int
+) -> Iterator[tuple[subprocess.Popen[bytes], Mapping[str, Mapping[str, Mapping[str, object]]]]]:
+    arguments = ["-m", "ems.step_field", str(folder), str(count), start_at.isoformat(), str(span_s)]
+    field = subprocess.Popen([sys.executable, *arguments])  # noqa: S603 - our own module
+    try:
+        waited_until = time.monotonic() + START_UP_S
+        while not (folder / "endpoints.json").exists():
+            if field.poll() is not None or time.monotonic() > waited_until:
+                raise DataError("the simulated field did not start; is there memory and a free port left?")
+            time.sleep(0.1)
+        yield field, json.loads((folder / "endpoints.json").read_text(encoding="utf-8"))
+    finally:
+        if field.poll() is None:
+            field.terminate()
+            field.wait(timeout=60)
+
+
+async def _follow_street(
+    folder: Path,
+    count: int,
+    seconds: int,
+    start_at: datetime,
+    endpoints: Mapping[str, Mapping[str, Mapping[str, object]]],
+) -> tuple[list[float], list[float], float]:
+    """Run cycle and loop; returns what passes took, by the wall and of the processor [ms], and when timing began."""
+    clock = SystemClock()
+    path = folder / "street.yaml"
+    path.write_text(site_file(homes_without_vehicle(count), endpoints), encoding="utf-8")
+    sites = tuple(
+        replace(site, connection=replace(site.connection, import_limit_kw=LIMIT_KW))
+        for site in load_sites(path, known_drivers=known_drivers())
+    )
+    async with LinkPool(clock=clock.now) as links:
+        ports = Ports(
+            devices=open_devices(sites, links),
+            meters=make_meters(sites, step_s=STEP_S, readings={}, at=None),
+            foresight=make_foresight(
+                sites,
+                dict.fromkeys((s.id for s in sites), folder),
+                step_s=STEP_S,
+                horizon=96,
+                make_load=SlotMean,
+                make_pv=SlotMean,
+            ),
+            solve=solve_in_process,
+            valid_for=timedelta(minutes=30),
+            journal=_nowhere,
+        )
+        record = await run_cycle(sites, ports, None, at=interval_start(clock.now(), STEP_S))
+        loop = FastLoop(sites, ports, live=Live(), metrics=Metrics(), valid_for=timedelta(minutes=10))
+        loop.follow(record)
+        while not loop.ready or clock.now() < start_at + timedelta(seconds=2):
+            await loop.step(at=clock.now())
+            await asyncio.sleep(0.05)
+        began_s, passes_ms, own_ms = clock.now().timestamp(), [], []
+        while clock.now().timestamp() < began_s + seconds:
+            began, began_own = time.perf_counter(), time.process_time()
+            await loop.step(at=clock.now())
+            passes_ms.append((time.perf_counter() - began) * 1e3)
+            own_ms.append((time.process_time() - began_own) * 1e3)
+        return passes_ms, own_ms, began_s
+
+
+async def _nowhere(setpoints: object) -> None:
+    """Keep no journal."""
+
+
+async def _volatile(homes: Homes, *, days: int = 2, pass_s: int = 10) -> list[ControlFigure]:
+    """Count writes on a home whose load jumps from minute to minute, and what sparing them costs."""
+    recorded, site = homes.recordings["time of use"], homes.sites[0]
+    site = replace(site, consents=replace(site.consents, curtail_solar=False))
+    start_at = homes.starts_at[0]
+    load_kw, pv_kw = (_minutes(recorded, f"{site.id}.{q}", start_at, days) for q in ("load_kw", "pv_kw"))
+    load_kw = _jumping(load_kw, np.random.default_rng(1))
+    spared = await _rehearse(site, recorded, load_kw, pv_kw, start_at, pass_s, FLASH_PER_DAY)
+    free = await _rehearse(site, recorded, load_kw, pv_kw, start_at, pass_s, 1_000_000)
+    buy, sell = (_tariff(site, start_at, len(load_kw), name) for name in ("buy", "sell"))
+    value = end_value_per_kwh(site, buy)
+    start_kwh = 0.5 * site.batteries[0].capacity_kwh
+
+    def cost(net_kw: FloatArray, stored_kwh: float) -> float:
+        paid = np.where(net_kw > 0.0, net_kw * buy, net_kw * sell).sum() / 60.0
+        return float(paid) - value * (stored_kwh - start_kwh)
+
+    idle = cost(load_kw - pv_kw * site.devices["inverter"].conversion_eff_frac, start_kwh)
+    best = hindsight_cost(
+        site,
+        load_kw=load_kw,
+        pv_kw=pv_kw,
+        buy_per_kwh=buy,
+        sell_per_kwh=sell,
+        hours=1.0 / 60.0,
+        start_frac=0.5,
+        end_kwh={site.batteries[0].name: free.stored_kwh},
+        end_value_per_kwh=value,
+    )
+    captured_free = (idle - cost(free.net_kw, free.stored_kwh)) / (idle - best)
+    captured = (idle - cost(spared.net_kw, spared.stored_kwh)) / (idle - best)
+    how = (
+        f"home 1 of the demo, {days} days: its hourly load, put into jumps from minute to minute with the same hourly "
+        f"means (seed 1); the real cycle every 15 min and the real loop every {pass_s} s on devices in this process; "
+        f"{free.writes_per_day:.0f} writes a day without a budget, captured {captured_free:.3f}"
+    )
+    return [
+        ControlFigure(
+            figure="writes per register and day on a volatile home, most of any 24 h",
+            value=spared.writes_per_day,
+            unit="1/d",
+            target=f"<= {FLASH_PER_DAY}",
+            holds=spared.writes_per_day <= FLASH_PER_DAY,
             how=how,
         ),
         ControlFigure(
-            figure="one pass of the fast loop, p99",
-            value=p99,
-            unit="ms",
-            target="<= 1000",
-            holds=p99 <= 1000,
+            figure="captured share lost to the write budget",
+            value=captured_free - captured,
+            unit="frac",
+            target="<= 0.01",
+            holds=captured_free - captured <= 0.01,
             how=how,
         ),
     ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rehearsal:
+    """What came of a volatile home."""
+
+    net_kw: FloatArray
+    """Net import, minute by minute."""
+    stored_kwh: float
+    """Left in the battery."""
+    writes_per_day: float
+    """Most orders in any 24 h."""
+
+
+async def _rehearse(
+    site: Site,
+    recorded: Recording,
+    load_kw: FloatArray,
+    pv_kw: FloatArray,
+    start_at: datetime,
+    pass_s: int,
+    per_day: int,
+) -> Rehearsal:
+    """Run cycle and loop on one home in this process."""
+
+    def of(series: FloatArray) -> Power:
+        return lambda at: float(series[min(int((at - start_at).total_seconds() // 60), len(series) - 1)])
+
+    home = RehearsedHome(
+        site, load_kw=of(load_kw), pv_kw=of(pv_kw), at=start_at, lag_s=1.0, writes_per_day=per_day
+    )
+    foresight = make_foresight([site], {site.id: Path()}, step_s=STEP_S, horizon=192)
+    known = int((start_at - recorded.start_at) / recorded.step)
+    past = [
+        np.repeat(recorded.columns[f"{site.id}.{q}"][None, :known], 3600 // STEP_S, axis=1)
+        for q in ("load_kw", "pv_kw")
+    ]
+    foresight.past.overlay(recorded.start_at, *past)
+    ports = Ports(
+        devices=cast(Mapping[tuple[str, str], Device], home.devices),
+        meters=make_meters([site], step_s=STEP_S, readings={}, at=None),
+        foresight=foresight,
+        solve=solve_in_process,
+        valid_for=timedelta(minutes=30),
+        journal=_nowhere,
+    )
+    loop = FastLoop([site], ports, live=Live(), metrics=Metrics(), valid_for=timedelta(minutes=5))
+    record, net_kw = None, []
+    for minute in range(len(load_kw)):
+        at = start_at + timedelta(minutes=minute)
+        if minute % 15 == 0:
+            record = await run_cycle((site,), ports, record, at=at)
+            loop.follow(record)
+        before = home.import_kwh - home.export_kwh
+        for _ in range(60 // pass_s):
+            await loop.step(at=home.at)
+            home.advance(home.at + timedelta(seconds=pass_s), step_s=float(pass_s))
+        net_kw.append((home.import_kwh - home.export_kwh - before) * 60.0)
+    written_s = np.array([at.timestamp() for at, _ in home.ordered])
+    in_a_day = np.searchsorted(written_s, written_s + 86_400.0) - np.arange(len(written_s))
+    return Rehearsal(
+        net_kw=np.array(net_kw), stored_kwh=home.stored_kwh, writes_per_day=float(in_a_day.max(initial=0))
+    )
+
+
+def _minutes(recorded: Recording, name: str, start_at: datetime, days: int) -> FloatArray:
+    """Return hourly means minute by minute; a blank hour repeats the one before."""
+    first = int((start_at - recorded.start_at) / recorded.step)
+    hourly = pd.Series(recorded.columns[name][first : first + 24 * days]).ffill().bfill()
+    return np.repeat(hourly.to_numpy(dtype=np.float64), 60)
+
+
+def _jumping(power_kw: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Put power into jumps: every few minutes another level, most low, some five times the mean; hourly means stay."""
+    level = np.zeros(len(power_kw))
+    minute = 0
+    while minute < len(level):
+        lasts = int(rng.integers(1, 5))
+        level[minute : minute + lasts] = rng.gamma(0.6)
+        minute += lasts
+    hourly = level.reshape(-1, 60)
+    return np.asarray(power_kw * (hourly / hourly.mean(axis=1, keepdims=True)).reshape(-1))
+
+
+def _tariff(site: Site, start_at: datetime, minutes: int, side: str) -> FloatArray:
+    starts_s = grid_epochs(start_at, minutes, 60)
+    return price_curve(getattr(site.tariff, side), starts_s, zone=site.time_zone).per_kwh

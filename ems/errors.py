@@ -5,6 +5,7 @@ EmsError
 ├── DataError           recorded data cannot be used: file, line, value and remedy are named
 ├── UnknownSite         no such site, or none the caller may see
 ├── UnknownAsset        the site has no such asset
+├── UnknownSetpoint     the site has no such setpoint (any more)
 ├── NoPlan              the site has no plan yet
 ├── StoreError          the store refused: disk full, locked, newer schema
 ├── MayNotAct           devices must not be written now: another instance leads, or nothing can be put on record
@@ -59,6 +60,10 @@ class UnknownSite(EmsError):
 
 class UnknownAsset(EmsError):
     """The site has no asset of that name."""
+
+
+class UnknownSetpoint(EmsError):
+    """The site has no setpoint of that id, or none any more."""
 
 
 class NotPossible(EmsError):

@@ -1,11 +1,13 @@
 """The fast loop: keep each site on the best course between two plans.
 
-Every second it reads the meters and re-solves the compiled dispatch, warm, with what is there now in the plan's first
-interval. It writes only what changed or is about to expire, and what it writes is journalled first.
+Every second it reads the meters and decides the plan's first interval anew with what is there now: from the worth of the
+stored energy, or by solving the compiled dispatch again, warm, where that is not enough. It writes only what changed or is
+about to expire, and what it writes is journalled first. When it believes what it sees is told in `following.py`.
 """
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -14,29 +16,55 @@ from ems.conduct import ConductBook, without_derated
 from ems.cycle import CycleRecord, Ports
 from ems.errors import MayNotAct
 from ems.feedback import Edge, edges_of_conduct, edges_of_grid, edges_of_standing
-from ems.guard import bounded_course
+from ems.following import (
+    Pace,
+    Swing,
+    WriteBudget,
+    band_kw,
+    beyond_arrival_kw,
+    certain_load_kw,
+    is_over,
+    longest_validity,
+    seen_again,
+    swing_after,
+)
+from ems.guard import bounded_course, within_limits
+from ems.hedging import USABLE, hedged_dispatch
 from ems.ladder import Ladder, rung_of
 from ems.live import Live, LiveState
 from ems.metrics import Metrics
 from ems.orders import Order, Standing, standing
-from ems.outlook import Outlook, SiteOutlook
+from ems.outlook import Outlook, SiteOutlook, from_interval
 from ems.plan import Plan
-from ems.planning import make_plans, to_problem
+from ems.planning import make_plans
 from ems.publishing import Delivery, DeliveryOutcome, publish
-from ems.readings import Quality, SiteReading, Snapshot, take_snapshot
+from ems.readings import Capability, Quality, SiteReading, Snapshot, take_snapshot
 from ems.setpoints import Course, Quantity, Setpoint, SetpointSource, course_of_plan, derive_setpoints
 from ems.site import Site
-from ems.state import CarriedState, SiteState, carry, estimate_state
-from optimizer import FirstInterval, InvalidProblem, Outcome, WarmDispatch
+from ems.state import CarriedState, SitePowers, SiteState, carry, estimate_state
+from optimizer import DispatchProblem, FirstInterval, InvalidProblem, ValuedDispatch, Vehicle
 
 log = logging.getLogger("ems.fast_loop")
 
-DEAD_BAND_KW = 0.05
-"""A setpoint that moved less than this is not written again [kW]."""
-USABLE = (Outcome.OPTIMAL, Outcome.FEASIBLE)
-IN_FORCE = (DeliveryOutcome.APPLIED, DeliveryOutcome.CLAMPED)
+IN_FORCE = (DeliveryOutcome.APPLIED, DeliveryOutcome.CLAMPED, DeliveryOutcome.SENT)
 RETRY_SHARE = 0.1
 """A setpoint that was refused is tried again after this share of its validity."""
+CURTAILED_KW = 0.05
+"""Solar power held back by less than this is not capped [kW]."""
+MAKE_WITHIN_S = 0.2
+"""Time of one pass for making what decides a new interval [s]; many homes get ready over several passes."""
+DECIDE_EVERY = timedelta(seconds=30)
+"""However little changes, it is decided anew after this time."""
+SAME_SHARE = 0.4
+"""Powers that moved by less than this share of the dead band lead to the same setpoint."""
+PLENTY_PER_DAY = 20_000
+"""Registers that bear this many writes a day are written whenever it helps."""
+CONTROLS = {
+    Quantity.BATTERY_POWER: "battery_power",
+    Quantity.GENERATION_LIMIT: "generation_limit",
+    Quantity.VEHICLE_LIMIT: "charge_limit",
+}
+"""Control of a device that carries out a quantity."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -48,15 +76,38 @@ class _Course:
     outlook: Outlook
     expected: SiteOutlook
     carried: CarriedState
-    warm: WarmDispatch | None
+    state: SiteState
+    """What the dispatch rests on."""
     standing: Standing
     """Whose word counted in the latest pass."""
+    orders: Sequence[Order]
+    """What people and the grid ask for."""
+    dispatch: ValuedDispatch | None = None
+    """Decides the present interval anew; None until it is made, and where the state does not carry a problem."""
+    made_for: int | None = None
+    """Interval of the plan `dispatch` decides; None before it is made."""
+    alone: ValuedDispatch | None = None
+    """The same without the vehicles, for moments in which their power is given; made when first needed."""
+    decided: Course | None = None
+    """What was decided last, kept while a change is under way."""
+    decided_on: tuple[float, ...] = ()
+    """Load, sun and limits it was decided on [kW]."""
+    decided_at: datetime | None = None
+    """When it was decided."""
+    believed_kw: float | None = None
+    """Load as known last [kW]."""
+    swing: Swing | None = None
+    """A change of power under way."""
+    paused_until: dict[str, datetime] = field(default_factory=dict)
+    """Vehicles that wait because the connection was full, and until when."""
     asked: dict[str, Setpoint] = field(default_factory=dict)
     """Setpoints in force, by asset and quantity."""
     clamped_kw: dict[str, float | None] = field(default_factory=dict)
     """What devices hold instead, by setpoint id [kW]."""
     refused_at: dict[str, datetime] = field(default_factory=dict)
     """When a setpoint was last refused, by asset and quantity."""
+    urgent: bool = False
+    """Whether a limit of the connection is at stake in this pass."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,13 +137,17 @@ class FastLoop:
         live: Live,
         metrics: Metrics,
         valid_for: timedelta,
+        pace: Pace | None = None,
     ) -> None:
+        self._pace = pace or Pace()
         self._sites = {site.id: site for site in sites}
         self._ports = ports
         self._live = live
         self._metrics = metrics
         self._valid_for = valid_for
         self._courses: dict[str, _Course] = {}
+        self._validities: dict[str, timedelta] = {}
+        self._budgets: dict[tuple[str, str], WriteBudget] = {}
         self._failing: dict[str, str] = {}
         self.book = ConductBook()
         """How devices follow what they are asked."""
@@ -100,6 +155,7 @@ class FastLoop:
         """Why the latest pass left a site to its devices by mistake of ours; None when it did not."""
         self._followed_at: datetime | None = None
         self._ladder = Ladder(metrics)
+        self._make_until = 0.0
 
     def follow(self, record: CycleRecord) -> None:
         """Take over the plans of a cycle; a site that was configured otherwise then waits for its next plan."""
@@ -118,22 +174,37 @@ class FastLoop:
                 held = _as_held(setpoint, in_force[setpoint.id])
                 asked.setdefault(setpoint.site_id, {})[_key(setpoint)] = held
         counting = {site.id: counts for site, counts in zip(record.sites, record.standings, strict=True)}
+        written_at = {delivery.setpoint_id: delivery.at for delivery in record.deliveries}
         for plan in record.plans:
             site, state = self._sites.get(plan.site_id), states[plan.site_id]
             if site is None or site != configured[plan.site_id]:
                 continue
-            steered = without_derated(site, self.book.conducts)
-            self._courses[site.id] = _Course(
-                site=steered,
+            before = self._courses.get(site.id)
+            mine = asked.get(site.id, {})
+            course = _Course(
+                site=without_derated(site, self.book.conducts),
                 plan=plan,
                 outlook=record.outlook,
                 expected=expected[site.id],
                 carried=carry(state),
-                warm=_warm(steered, state, expected[site.id], record.outlook, record.orders),
+                state=state,
                 standing=counting[site.id],
-                asked=asked.get(site.id, {}),
+                orders=record.orders,
+                believed_kw=state.powers.load_kw,
+                swing=None if before is None else before.swing,
+                paused_until={} if before is None else before.paused_until,
+                asked=mine,
                 clamped_kw=clamped_kw,
             )
+            self._courses[site.id] = course
+            if mine:
+                latest = max(written_at[setpoint.id] for setpoint in mine.values())
+                self._open_swing(course, state, mine.values(), at=latest)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every site has what decides its present interval; after a cycle that takes a few passes."""
+        return all(course.made_for is not None for course in self._courses.values())
 
     def resume(self, in_force: Sequence[Setpoint]) -> None:
         """Take up what a process before this one asked of devices: it is written again when it is due, not at once."""
@@ -160,6 +231,7 @@ class FastLoop:
             setpoints: list[Setpoint] = []
             edges: list[Edge] = []
             self.trouble = None
+            self._make_until = time.perf_counter() + MAKE_WITHIN_S
             for reading in snapshot.sites:
                 setpoints += self._decide_or_let_go(reading, at=at, orders=orders, edges=edges)
             self._ladder.count()
@@ -231,16 +303,17 @@ class FastLoop:
             edges += edges_of_conduct(site, told, at=at)
             if told or _asks_anew(course.standing, counts):
                 course.site = without_derated(site, self.book.conducts)
-                course.warm = _warm(course.site, state, course.expected, course.outlook, orders)
+                course.orders, course.state, course.made_for = orders, state, None
             course.standing = counts
-            now = bounded_course(course.site, self._course(course, state, at), state, counts)
+            decided = self._course(course, state, at)
+            now = bounded_course(course.site, decided, _as_believed(course, state), counts)
             edges += self._ladder.note(site.id, *rung_of(course.plan, now, state, counts), at=at)
             wanted = derive_setpoints(
                 site,
                 now,
                 plan=course.plan,
                 at=at,
-                valid_until=at + self._valid_for,
+                valid_until=at + self._validity(site),
                 source=SetpointSource.OVERRIDE if counts.paused else SetpointSource.FAST_LOOP,
                 standing=counts,
             )
@@ -256,33 +329,201 @@ class FastLoop:
                 quality=state.quality,
             ),
         )
-        return [setpoint for setpoint in wanted if course is not None and self._is_due(course, setpoint, at)]
+        if course is None:
+            return []
+        found = (self._due(course, setpoint, at) for setpoint in wanted)
+        due = [setpoint for setpoint in found if setpoint is not None]
+        self._open_swing(course, state, due, at=at)
+        return due
 
-    def _is_due(self, course: _Course, wanted: Setpoint, at: datetime) -> bool:
-        """Tell whether a setpoint must be written now."""
+    def _due(self, course: _Course, wanted: Setpoint, at: datetime) -> Setpoint | None:
+        """Return what must be written now: what is new or moved far enough for what a write costs, or is half expired."""
         refused_at = course.refused_at.get(_key(wanted))
         # here and below, an age below zero is from before the clock was set back: it says nothing
         if refused_at is not None and timedelta(0) <= at - refused_at < RETRY_SHARE * self._valid_for:
-            return False
-        return _differs(course.asked.get(_key(wanted)), wanted, at)
+            return None
+        held = course.asked.get(_key(wanted))
+        if held is None or (wanted.value_kw is None) is not (held.value_kw is None):
+            return wanted
+        half = (held.valid_until - held.valid_from) / 2
+        half_expired = not timedelta(0) <= at - held.valid_from < half
+        if wanted.value_kw is None or held.value_kw is None:
+            return wanted if half_expired else None
+        budget = None if course.urgent else self._budget(course.site, wanted, at)
+        worth_a_write_kw = self._pace.dead_band_kw if budget is None else band_kw(budget, self._pace)
+        if worth_a_write_kw is not None and abs(wanted.value_kw - held.value_kw) > worth_a_write_kw:
+            return wanted
+        if not half_expired:
+            return None
+        # where writes are scarce a renewal keeps the value: a device without a timer then needs no write at all
+        return wanted if budget is None else replace(wanted, value_kw=held.value_kw)
+
+    def _budget(self, site: Site, setpoint: Setpoint, at: datetime) -> WriteBudget | None:
+        """Return what the registers behind a setpoint still bear; None where that is plenty."""
+        per_day = self._writes_per_day(site, setpoint.asset, setpoint.quantity)
+        if per_day is None or per_day >= PLENTY_PER_DAY:
+            return None
+        key = (site.id, setpoint.asset)
+        budget = self._budgets.get(key) or WriteBudget.full(per_day, at)
+        self._budgets[key] = budget.now(at)
+        return self._budgets[key]
+
+    def _writes_per_day(self, site: Site, asset: str, quantity: Quantity) -> int | None:
+        found = site.asset(asset)
+        if found is None or quantity not in CONTROLS:
+            return None
+        return self._ports.devices[site.id, found.device].writes_per_day.get(CONTROLS[quantity])
+
+    def _validity(self, site: Site) -> timedelta:
+        """Return how long setpoints of a site hold: longer where every renewal wears a register that is kept in flash."""
+        known = self._validities.get(site.id)
+        if known is not None:
+            return known
+        scarce: dict[str, int] = {}
+        devices = {name: self._ports.devices[site.id, name] for name in site.devices}
+        for name, device in devices.items():
+            if Capability.REVERTS in device.capabilities:
+                scarce |= {f"{name}.{c}": n for c, n in device.writes_per_day.items() if n < PLENTY_PER_DAY}
+        validity = longest_validity(scarce, usual=self._valid_for)
+        if all(device.capabilities for device in devices.values()):
+            self._validities[site.id] = validity
+        return validity
 
     def _course(self, course: _Course, state: SiteState, at: datetime) -> Course | None:
-        """Return what the site is to do now: re-solved with the meter where that is known, else as planned."""
+        """Return what the site is to do now: decided anew with the meter where that is known, else as planned."""
         planned = course_of_plan(course.site, course.plan, at)
+        course.urgent = False
         if planned is None or not state.steerable or course.standing.paused is not None:
+            course.decided = course.swing = None
             return None
         if course.plan.islanded:
             return planned  # the inverter follows the load of an island faster than we could
-        if course.warm is None or state.powers.load_kw is None:
+        load_kw = self._load_kw(course, state, at)
+        if load_kw is None:
             return planned
-        first = course.warm.resolve_first(
-            load_kw=max(0.0, state.powers.load_kw),
-            pv_available_kw=_available_kw(course, state, planned, at),
-            stored_kwh=dict(state.stored_kwh),
-            import_limit_kw=course.standing.import_limit.kw,
-            export_limit_kw=course.standing.export_limit.kw,
+        course.urgent = _breaks_limit(course, state, load_kw, by_kw=self._pace.dead_band_kw)
+        self._make_ready(course, state, at)
+        if course.dispatch is None:
+            return planned
+        if (
+            course.decided is None
+            or course.urgent
+            or (course.swing is None and self._is_news(course, state, load_kw, at))
+        ):
+            course.decided = self._decided(course, planned, state, load_kw, at)
+            course.decided_on, course.decided_at = _inputs_kw(course, state, load_kw), at
+        return course.decided
+
+    def _is_news(self, course: _Course, state: SiteState, load_kw: float, at: datetime) -> bool:
+        """Tell whether what is seen could lead to another setpoint than it did last time."""
+        now_kw = _inputs_kw(course, state, load_kw)
+        old = course.decided_at is None or not timedelta(0) <= at - course.decided_at < DECIDE_EVERY
+        if old or len(now_kw) != len(course.decided_on):
+            return True
+        return any(
+            abs(now - before) > SAME_SHARE * self._pace.dead_band_kw
+            for now, before in zip(now_kw, course.decided_on, strict=True)
         )
-        return planned if first.outcome not in USABLE else merged(course.site, planned, first)
+
+    def _make_ready(self, course: _Course, state: SiteState, at: datetime) -> None:
+        """Make what decides the present interval. A pass makes only so many; the others follow their plan so long."""
+        index = course.plan.index_at(at)
+        if index == course.made_for or index is None:
+            return
+        if time.perf_counter() > self._make_until and not course.urgent:
+            if course.made_for is not None:
+                course.dispatch = course.decided = None
+            return
+        outlook, expected = course.outlook, course.expected
+        if index:
+            outlook, expected = from_interval(outlook, expected, index)
+        began = state if index else course.state
+        course.dispatch = _dispatch(course.site, began, expected, outlook, course.orders)
+        course.made_for, course.alone, course.decided = index, None, None
+
+    def _load_kw(self, course: _Course, state: SiteState, at: datetime) -> float | None:
+        """Return the load that is certain now [kW]; closes the swing when meter and devices agree again."""
+        seen, meter_kw = state.powers, state.powers.net_import_kw
+        if seen.load_kw is None or meter_kw is None:
+            return None
+        swing = course.swing
+        if swing is not None:
+            apart_kw = max(_apart_kw(course, seen, self._pace), default=0.0)
+            course.swing = swing = seen_again(swing, at=at, apart_kw=apart_kw)
+            if is_over(swing, at=at, meter_kw=meter_kw, pace=self._pace):
+                course.swing = swing = None
+        if swing is None or course.believed_kw is None:
+            course.believed_kw = seen.load_kw
+        else:
+            course.believed_kw = certain_load_kw(
+                swing, believed_kw=course.believed_kw, meter_kw=meter_kw, drawn_kw=meter_kw - seen.load_kw
+            )
+        return course.believed_kw
+
+    def _decided(
+        self, course: _Course, planned: Course, state: SiteState, load_kw: float, at: datetime
+    ) -> Course:
+        """Decide anew. A vehicle that would break the connection's limit is throttled, or paused for a while."""
+        dispatch = course.dispatch
+        if dispatch is None:
+            return planned
+        vehicles = [vehicle.name for vehicle in dispatch.problem.of(Vehicle)]
+        loose_kw = sum(kw or 0.0 for name, kw in state.powers.vehicle_kw.items() if name not in vehicles)
+        available_kw = _available_kw(course, state, planned, at)
+
+        def ask(of: ValuedDispatch, others_kw: float) -> FirstInterval:
+            return of.resolve_first(
+                load_kw=max(0.0, load_kw) + loose_kw + others_kw,
+                pv_available_kw=available_kw,
+                stored_kwh=dict(state.stored_kwh),
+                import_limit_kw=course.standing.import_limit.kw,
+                export_limit_kw=course.standing.export_limit.kw,
+            )
+
+        first = ask(dispatch, 0.0)
+        if first.outcome not in USABLE:
+            return planned
+        decided = merged(course.site, planned, first)
+        if not vehicles:
+            return decided
+        seen = _as_believed(course, state)
+        kept = within_limits(course.site, decided, seen.powers, seen.stored_kwh, course.standing)
+        vehicle_kw = {
+            name: 0.0 if at < course.paused_until.get(name, at) else max(0.0, kept.vehicle_kw[name])
+            for name in vehicles
+        }
+        for name in vehicles:
+            held = course.asked.get(f"{name}.{Quantity.VEHICLE_LIMIT}")
+            if held is not None and held.value_kw and vehicle_kw[name] == 0.0:
+                course.paused_until[name] = at + self._pace.vehicle_pause
+        if any(abs(vehicle_kw[name] - first.net_consumption_kw[name]) > CURTAILED_KW for name in vehicles):
+            # a vehicle that yields leaves the battery another task
+            if course.alone is None:
+                course.alone = ValuedDispatch(_without_vehicles(dispatch.problem))
+            other = ask(course.alone, sum(vehicle_kw.values()))
+            decided = decided if other.outcome not in USABLE else merged(course.site, planned, other)
+        return replace(decided, vehicle_kw={**decided.vehicle_kw, **vehicle_kw})
+
+    def _open_swing(
+        self, course: _Course, state: SiteState, setpoints: Iterable[Setpoint], *, at: datetime
+    ) -> None:
+        """Note that devices are about to change their power."""
+        seen = state.powers
+        changes = [
+            (setpoint.value_kw, seen.battery_kw.get(setpoint.asset, seen.vehicle_kw.get(setpoint.asset)))
+            for setpoint in setpoints
+            if setpoint.quantity in (Quantity.BATTERY_POWER, Quantity.VEHICLE_LIMIT)
+        ]
+        change_kw = sum(to - now for to, now in changes if to is not None and now is not None)
+        if abs(change_kw) <= self._pace.dead_band_kw or seen.net_import_kw is None or seen.load_kw is None:
+            return
+        course.swing = swing_after(
+            course.swing,
+            at=at,
+            drawn_kw=seen.net_import_kw - seen.load_kw,
+            change_kw=change_kw,
+            meter_kw=seen.net_import_kw,
+        )
 
     def _plan_anew(self, course: _Course, state: SiteState, orders: Sequence[Order], at: datetime) -> None:
         """Plan one site between two cycles: the grid went or came, and the plan in force speaks of another world."""
@@ -297,7 +538,15 @@ class FastLoop:
             orders=orders,
         )
         course.plan = plan
-        course.warm = _warm(course.site, state, course.expected, course.outlook, orders)
+        course.orders, course.state, course.made_for = orders, state, None
+
+    async def hear(self, setpoint: Setpoint, delivery: Delivery) -> None:
+        """Take over what a building controller answered to a setpoint that was sent to it, while that is in force."""
+        async with self._ports.acting:
+            course = self._courses.get(setpoint.site_id)
+            held = None if course is None else course.asked.get(_key(setpoint))
+            if held is not None and held.id == setpoint.id:
+                self._remember((setpoint,), (delivery,))
 
     def _remember(self, setpoints: Sequence[Setpoint], deliveries: Sequence[Delivery]) -> None:
         outcomes = {delivery.setpoint_id: delivery for delivery in deliveries}
@@ -307,6 +556,9 @@ class FastLoop:
             if course is None:
                 continue
             self._metrics.setpoints.labels(outcome=delivery.outcome).inc()
+            budget = self._budget(course.site, setpoint, setpoint.valid_from) if delivery.written else None
+            if budget is not None:
+                self._budgets[setpoint.site_id, setpoint.asset] = budget.spent()
             if delivery.outcome in IN_FORCE:
                 _replace(course.asked, _as_held(setpoint, delivery))
                 if delivery.outcome is DeliveryOutcome.CLAMPED:
@@ -318,21 +570,68 @@ class FastLoop:
 
 
 def _asks_anew(before: Standing, now: Standing) -> bool:
-    """Tell whether people ask for something else than the warm dispatch was made with; limits it takes as they come."""
+    """Tell whether people ask for something else than the dispatch was made with; limits it takes as they come."""
     return (before.paused, before.targets) != (now.paused, now.targets)
 
 
-def _warm(
+def _dispatch(
     site: Site, state: SiteState, expected: SiteOutlook, outlook: Outlook, orders: Sequence[Order]
-) -> WarmDispatch | None:
-    """Return the compiled dispatch of a site, warm; None where its state does not carry one."""
+) -> ValuedDispatch | None:
+    """Return what decides a site's first interval; None where its state does not carry a problem."""
     if state.quality is Quality.BAD:
         return None
     try:
-        return WarmDispatch(to_problem(site, state, expected, outlook, orders=orders))
+        return hedged_dispatch(site, state, expected, outlook, orders=orders)
     except InvalidProblem as error:
         log.warning("fast_loop.no_dispatch site=%s cause=%s", site.id, error)
         return None
+
+
+def _inputs_kw(course: _Course, state: SiteState, load_kw: float) -> tuple[float, ...]:
+    """What a decision rests on: load, sun, vehicles and limits [kW], and stored energy as the power it gives for an hour."""
+    counts = course.standing
+    powers = (*state.powers.pv_kw.values(), *state.powers.vehicle_kw.values())
+    return (
+        load_kw,
+        counts.import_limit.kw,
+        counts.export_limit.kw,
+        *(0.0 if kw is None else kw for kw in powers),
+        *state.stored_kwh.values(),
+    )
+
+
+def _as_believed(course: _Course, state: SiteState) -> SiteState:
+    """Return the state with the meter as it would be if all devices showed their power at the same instant."""
+    powers = state.powers
+    if course.believed_kw is None or powers.load_kw is None or powers.net_import_kw is None:
+        return state
+    meter_kw = powers.net_import_kw + course.believed_kw - powers.load_kw
+    return replace(state, powers=replace(powers, net_import_kw=meter_kw, load_kw=course.believed_kw))
+
+
+def _without_vehicles(problem: DispatchProblem) -> DispatchProblem:
+    return replace(problem, assets=tuple(a for a in problem.assets if not isinstance(a, Vehicle)))
+
+
+def _apart_kw(course: _Course, seen: SitePowers, pace: Pace) -> Iterator[float]:
+    """Yield how far each battery is from its setpoint beyond what counts as arrived [kW]."""
+    for name, shown_kw in seen.battery_kw.items():
+        held = course.asked.get(f"{name}.{Quantity.BATTERY_POWER}")
+        if held is not None and held.value_kw is not None and shown_kw is not None:
+            yield beyond_arrival_kw(held.value_kw, shown_kw, pace)
+
+
+def _breaks_limit(course: _Course, state: SiteState, load_kw: float, *, by_kw: float) -> bool:
+    """Tell whether the connection's limits would be broken once batteries are where they were sent."""
+    seen, counts = state.powers, course.standing
+    if seen.net_import_kw is None or seen.load_kw is None:
+        return False
+    net_kw = load_kw + seen.net_import_kw - seen.load_kw
+    for name, shown_kw in seen.battery_kw.items():
+        held = course.asked.get(f"{name}.{Quantity.BATTERY_POWER}")
+        if held is not None and held.value_kw is not None and shown_kw is not None:
+            net_kw += held.value_kw - shown_kw
+    return net_kw > counts.import_limit.kw + by_kw or -net_kw > counts.export_limit.kw + by_kw
 
 
 def _available_kw(course: _Course, state: SiteState, planned: Course, at: datetime) -> dict[str, float]:
@@ -358,7 +657,7 @@ def merged(site: Site, planned: Course, first: FirstInterval) -> Course:
     caps: dict[str, float | None] = {}
     for pv in site.pvs:
         cap_kw = planned.generation_limit_kw.get(pv.name)
-        if first.curtailed_kw.get(pv.name, 0.0) > DEAD_BAND_KW:
+        if first.curtailed_kw.get(pv.name, 0.0) > CURTAILED_KW:
             now_kw = max(0.0, -fresh.get(pv.device, fresh.get(pv.name, 0.0)))
             cap_kw = now_kw if cap_kw is None else min(cap_kw, now_kw)
         caps[pv.name] = cap_kw
@@ -371,17 +670,6 @@ def merged(site: Site, planned: Course, first: FirstInterval) -> Course:
 
 def _key(setpoint: Setpoint) -> str:
     return f"{setpoint.asset}.{setpoint.quantity}"
-
-
-def _differs(held: Setpoint | None, wanted: Setpoint, at: datetime) -> bool:
-    """Tell whether a setpoint must be written: new, moved beyond the dead band, or half expired."""
-    if held is None:
-        return True
-    if wanted.value_kw is None or held.value_kw is None:
-        return wanted.value_kw is not held.value_kw
-    if abs(wanted.value_kw - held.value_kw) > DEAD_BAND_KW:
-        return True
-    return not timedelta(0) <= at - held.valid_from < (held.valid_until - held.valid_from) / 2
 
 
 def _as_held(setpoint: Setpoint, delivery: Delivery) -> Setpoint:

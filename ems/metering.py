@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from ems.readings import Quality, SiteReading
+from ems.readings import Quality, Sample, SiteReading
 from ems.site import Role, Site
 from ems.state import MeasuredInterval, SitePowers, site_powers
 
@@ -228,6 +228,19 @@ class SiteMeter:
         imported, exported, pv, charged, discharged = (part or 0.0 for part in parts)
         from_inverter = conversion(self.site, pv + discharged - charged)
         return max(0.0, imported - exported + from_inverter - vehicle)
+
+
+def counted_kwh(site: Site, samples: Mapping[str, Sample]) -> dict[str, float]:
+    """Return what the devices of a site have counted in all [kWh], by channel; one that is not fully counted is left out."""
+    counted: dict[str, float] = {}
+    for name, (roles, quantity) in _COUNTED.items():
+        found = [
+            samples.get(f"{device}.{quantity}") for device, ref in site.devices.items() if ref.role in roles
+        ]
+        known = [one.value for one in found if one is not None and one.usable and one.value is not None]
+        if found and len(known) == len(found):
+            counted[name] = sum(known)
+    return counted
 
 
 def conversion(site: Site, dc_kwh: float) -> float:

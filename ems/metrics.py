@@ -138,6 +138,30 @@ class Metrics:
         self.setpoints = Counter(
             "ems_setpoints_total", "Setpoints delivered, by outcome", ["outcome"], registry=self.registry
         )
+        self.acknowledgements = Counter(
+            "ems_acknowledgements_total",
+            "Acknowledgements of building controllers on record",
+            ["channel", "state"],
+            registry=self.registry,
+        )
+        self.acknowledgements_ignored = Counter(
+            "ems_acknowledgements_ignored_total",
+            "Acknowledgements that changed nothing: duplicate, late, unknown, not_yours, malformed",
+            ["channel", "verdict"],
+            registry=self.registry,
+        )
+        self.unverified = Counter(
+            "ems_setpoints_unverified_total",
+            "Setpoints a building controller did not acknowledge in time",
+            ["channel"],
+            registry=self.registry,
+        )
+        self.controllers_away = Gauge(
+            "ems_controllers_away",
+            "Building controllers that cannot be reached or do not answer",
+            ["channel", "trouble"],
+            registry=self.registry,
+        )
         self.readings = Counter(
             "ems_readings_total", "Samples read, by quality", ["quality"], registry=self.registry
         )

@@ -1,8 +1,10 @@
 """Forecast: state to outlook. What each site will probably draw, produce and pay over the horizon."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import numpy as np
 
 from ems.codec import FloatArray, IntArray
 
@@ -54,3 +56,27 @@ class Outlook:
     """Interval length [s]."""
     sites: tuple[SiteOutlook, ...]
     """One per site, in the order of the batch."""
+
+
+def from_interval(outlook: Outlook, expected: SiteOutlook, index: int) -> tuple[Outlook, SiteOutlook]:
+    """Return the outlook and one site's part of it from a later interval on, as long as before: its last hours repeat."""
+
+    def later(values: FloatArray) -> FloatArray:
+        return np.concatenate([values[index:], values[len(values) - index :]])
+
+    def moved(band: Band) -> Band:
+        return replace(
+            band, mean_kw=later(band.mean_kw), low_kw=later(band.low_kw), high_kw=later(band.high_kw)
+        )
+
+    starts_s = outlook.starts_s + index * outlook.step_s
+    return (
+        replace(outlook, issued_at=datetime.fromtimestamp(int(starts_s[0]), UTC), starts_s=starts_s),
+        replace(
+            expected,
+            load=moved(expected.load),
+            pv={name: moved(band) for name, band in expected.pv.items()},
+            buy_per_kwh=later(expected.buy_per_kwh),
+            sell_per_kwh=later(expected.sell_per_kwh),
+        ),
+    )

@@ -23,6 +23,8 @@ class DeliveryOutcome(StrEnum):
     """Nothing was changed."""
     UNVERIFIED = "unverified"
     """Sent, but the device could not be seen to hold it."""
+    SENT = "sent"
+    """Handed to the controller that carries it out; its acknowledgement replaces this."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +74,8 @@ async def publish(
     setpoints
         What to write.
     journal
-        Called first: a setpoint that reached a device is on record even if the service dies on the way.
+        Called first: a setpoint that reached a device is on record even if the service dies on the way. It also hands
+        setpoints to building controllers, which carry out those of the assets that name one.
     now
         Site time. A device is given what is left of a setpoint's validity when it is written, however long it took to
         get there; without a clock, all of it.
@@ -81,6 +84,7 @@ async def publish(
         await journal(setpoints)
     by_device: dict[tuple[str, str], list[Setpoint]] = {}
     kept: list[Delivery] = []
+    sent: list[Delivery] = []
     for setpoint in setpoints:
         if setpoint.asset == SITE:
             kept.append(_kept_here(setpoint))
@@ -88,11 +92,28 @@ async def publish(
         asset = sites[setpoint.site_id].asset(setpoint.asset)
         if asset is None:
             raise UnknownAsset(f"{setpoint.site_id} has no asset {setpoint.asset!r}")
+        if asset.controller is not None:
+            sent.append(_sent(setpoint, asset.controller))
+            continue
         by_device.setdefault((setpoint.site_id, asset.device), []).append(setpoint)
     written = await asyncio.gather(
         *(_write_all(devices[key], group, now) for key, group in by_device.items())
     )
-    return (*kept, *(delivery for group in written for delivery in group))
+    return (*kept, *(delivery for group in written for delivery in group), *sent)
+
+
+def _sent(setpoint: Setpoint, controller: str) -> Delivery:
+    """Return what is known of a setpoint that whoever journals it has handed to a controller."""
+    return Delivery(
+        setpoint_id=setpoint.id,
+        site_id=setpoint.site_id,
+        asset=setpoint.asset,
+        outcome=DeliveryOutcome.SENT,
+        held_kw=None,
+        at=setpoint.valid_from,
+        written=True,
+        detail=f"by controller {controller}",
+    )
 
 
 async def _write_all(

@@ -10,10 +10,12 @@ from datetime import date, datetime, timedelta
 from itertools import pairwise
 
 from ems.access import ApiKey, Principal
+from ems.channels import in_force, withheld
 from ems.clock import Clock, day_edges, interval_start, local_day
 from ems.errors import NoPlan, StoreError, UnknownSite
 from ems.feedback import Edge, IntervalAccount
 from ems.live import Live, LiveState
+from ems.messages import Acknowledgement
 from ems.orders import Order, Standing, standing
 from ems.plan import Plan, PlanSource
 from ems.readings import Quality, Sample, SiteReading
@@ -361,20 +363,21 @@ class Queries:
         found = self._store.setpoints(self.site(who, site_id).id, start, end, limit)
         return tuple(reversed(found))
 
-    def setpoints_in_force(self, who: Principal, site_id: str) -> tuple[DeliveredSetpoint, ...]:
-        """Return the setpoint that counts now for each asset and quantity: highest priority, then newest."""
+    def setpoints_in_force(self, who: Principal, site_id: str) -> tuple[Setpoint, ...]:
+        """Return what counts now for each asset and quantity: what every building controller of the site is told.
+
+        A setpoint on record has won its arbitration already, so the newest counts.
+        """
         at = self._clock.now()
         recent = self._store.setpoints(self.site(who, site_id).id, at - timedelta(hours=2), at + STEP)
-        counting: dict[tuple[str, str], DeliveredSetpoint] = {}
-        for delivered in recent:
-            setpoint = delivered.setpoint
-            if not setpoint.valid_from <= at < setpoint.valid_until:
-                continue
-            key = (setpoint.asset, setpoint.kind)
-            held = counting.get(key)
-            if held is None or _rank(setpoint) >= _rank(held.setpoint):
-                counting[key] = delivered
-        return tuple(counting[key] for key in sorted(counting))
+        return tuple(in_force((one.setpoint for one in recent if not withheld(one)), at).values())
+
+    def acknowledgements(
+        self, who: Principal, site_id: str, start: datetime, end: datetime, *, limit: int
+    ) -> tuple[Acknowledgement, ...]:
+        """Return the newest `limit` acknowledgements that arrived in [start, end), newest first."""
+        found = self._store.acknowledgements(self.site(who, site_id).id, start, end, limit)
+        return tuple(reversed(found))
 
     def accounts(
         self, who: Principal, site_id: str, start: datetime, end: datetime
@@ -586,10 +589,6 @@ class Queries:
     def _cadence(rows: Sequence[CycleRow]) -> timedelta:
         gaps = [after.at - before.at for before, after in pairwise(rows)]
         return min(gaps, default=STEP)
-
-
-def _rank(setpoint: Setpoint) -> tuple[int, datetime]:
-    return setpoint.priority, setpoint.valid_from
 
 
 def _capacity_kwh(site: Site) -> float:

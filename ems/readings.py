@@ -10,9 +10,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 
-from drivers import Device, DeviceMemory, DeviceReading, Quality, Sample, Unit
+from drivers import Capability, Device, DeviceMemory, DeviceReading, Quality, Sample, Unit
 
-__all__ = ["Device", "DeviceMemory", "Quality", "Sample", "SiteReading", "Snapshot", "Unit", "take_snapshot"]
+__all__ = [
+    "Capability",
+    "Device",
+    "DeviceMemory",
+    "Quality",
+    "Sample",
+    "SiteReading",
+    "Snapshot",
+    "Unit",
+    "take_snapshot",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

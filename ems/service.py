@@ -8,12 +8,14 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from drivers import LinkPool
 from ems.bounded import Bounded
+from ems.channels import Channels, Ledger, opener
 from ems.clock import JumpWatch, interval_start
 from ems.cycle import CycleRecord, Ports, run_cycle
 from ems.errors import MayNotAct, StoreError
@@ -89,6 +91,9 @@ class Service:
         The optimiser.
     manager
         The service manager, told how the service is.
+    folders, environment
+        Where the secrets of building controllers lie: the folder of each site's file, and variables. Needed only
+        where a site names a controller that has one.
     """
 
     def __init__(
@@ -102,6 +107,8 @@ class Service:
         foresight: Foresight,
         solve: Solve = solve_in_process,
         manager: Manager = Manager(),  # noqa: B008 - frozen and without state
+        folders: Mapping[str, Path] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.settings = settings
         self.sites = tuple(sites)
@@ -113,6 +120,26 @@ class Service:
         self.outbox = Outbox(self.metrics)
         self.lead = Lead(store.lease(), self.metrics)
         self.manager = manager
+        self.ledger = Ledger(self.sites, store=store, clock=self.clock, metrics=self.metrics)
+        """What building controllers said."""
+        self._new_channels = partial(
+            Channels,
+            self.sites,
+            link=opener(
+                folders=folders or {},
+                environment=environment or {},
+                clock=self.clock,
+                live=self.live,
+                store=store,
+            ),
+            ledger=self.ledger,
+            store=store,
+            outbox=self.outbox,
+            clock=self.clock,
+            metrics=self.metrics,
+            read_only=settings.read_only,
+        )
+        self._channels = self._new_channels()
         self.latest = store.latest_record()
         """Record of the latest cycle, of this process or of the one before."""
         self.cycle_trouble: str | None = None
@@ -175,6 +202,12 @@ class Service:
         """Begin to lead, or to stand by for whoever does."""
         self._jumps = JumpWatch(self.clock)
         self._steady_since = self.clock.now()
+        loop = asyncio.get_running_loop()
+        self.ledger.listen(
+            lambda setpoint, delivery: asyncio.run_coroutine_threadsafe(
+                self._fast_loop.hear(setpoint, delivery), loop
+            )
+        )
         self._scheduler.add_listener(self._note_overlap, EVENT_JOB_MAX_INSTANCES)
         self._scheduler.start()
         if await self.lead.take():
@@ -199,6 +232,7 @@ class Service:
             if await self.lead.still() and not await self._left_to_successor():
                 await self._release(SetpointSource.SAFETY)
         if self.lead.mine:
+            await self._channels.stop()
             await self._settle_unanswered()
             self._keep_memories(self._ports.devices)
         if self._pruning is not None:
@@ -263,6 +297,8 @@ class Service:
         elif self._acts:
             await self._end_acting()
             self._fast_loop.let_go()
+            await self._channels.stop()
+            self._channels = self._new_channels()
             # many devices take one client: they are the successor's now
             await self._links.close()
         elif await self.lead.take():
@@ -312,6 +348,7 @@ class Service:
             self._fast_loop.follow(self.latest)
         self._shares, self._share_troubles = await share_devices(self.sites, self._links)
         self._fast_loop.resume(await self._settle_unanswered())
+        await self._channels.start()
         self._scheduler.add_job(self._cycle, trigger=self._trigger, id="cycle", replace_existing=True)
 
     def _behind(self) -> bool:
@@ -543,12 +580,15 @@ class Service:
         """Put setpoints on record before they are written; raises MayNotAct when they must not be."""
         if self.outbox.behind_s > JOURNAL_BEHIND_S:
             raise MayNotAct(f"the store has accepted nothing for {self.outbox.behind_s:.0f} s")
-        await self._note(setpoints)
+        await self.outbox.put(partial(self.store.save_setpoints, tuple(setpoints), ()))
         if not await self.lead.still():
             raise MayNotAct("this instance does not lead any more")
+        self._channels.offer(setpoints)
 
     async def _note(self, setpoints: Sequence[Setpoint]) -> None:
+        """Put on record that devices are given back; whatever else is the matter, that may be done."""
         await self.outbox.put(partial(self.store.save_setpoints, tuple(setpoints), ()))
+        self._channels.offer(setpoints)
 
     async def _hold_back(self, error: MayNotAct) -> None:
         """Give the devices back once and then write nothing: what nobody can put on record must not go on."""
@@ -681,6 +721,8 @@ def make_service(
         foresight=foresight,
         solve=solve,
         manager=manager,
+        folders=folders,
+        environment=os.environ,
     )
 
 

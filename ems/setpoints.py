@@ -236,7 +236,7 @@ def _allowed(site: Site, asset: Asset) -> bool:
         "vehicle": consents.control_vehicle,
         "sheddable": consents.shed_loads,
     }[asset.kind]
-    return consent and not site.devices[asset.device].read_only
+    return consent and (asset.controller is not None or not site.devices[asset.device].read_only)
 
 
 def _setpoint(

@@ -18,6 +18,14 @@ SiteId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 Endpoint = Annotated[str, StringConstraints(pattern=r"^(tcp|tls|rtu\+tcp|rtu)://.+$")]
 PositiveKw = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False), NUMERIC]
+EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]*$")]
+FilePath = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+BrokerUrl = Annotated[str, StringConstraints(pattern=r"^mqtts?://[^/@\s:]+(:\d{1,5})?$")]
+WebhookUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^@\s]+$")]
+BacnetAddress = Annotated[str, StringConstraints(pattern=r"^\d{1,3}(\.\d{1,3}){3}(:\d{1,5})?$")]
+BacnetObject = Annotated[str, StringConstraints(pattern=r"^analog-(input|output|value),\d{1,7}$")]
+PointName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}(\.[a-z][a-z0-9_]{0,63})?$")]
+WaitS = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False), NUMERIC]
 LimitKw = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False), NUMERIC]
 PositiveKwh = Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False), NUMERIC]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), NUMERIC]
@@ -161,6 +169,8 @@ class PvAsset:
     """Slope of the modules [deg from horizontal]; learned when not given."""
     azimuth_deg: Annotated[float, Field(ge=0, lt=360), NUMERIC] | None = None
     """Direction of the modules [deg, north 0, east 90]; learned when not given."""
+    controller: Name | None = None
+    """Controller that carries its setpoints out; None: its device does."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -189,6 +199,8 @@ class BatteryAsset:
     """Share of the capacity kept back for the household."""
     wear_per_kwh: Annotated[float, Field(ge=0, allow_inf_nan=False), NUMERIC] = 0.0
     """Cost of wear per kWh discharged, in the site's currency [1/kWh]."""
+    controller: Name | None = None
+    """Controller that carries its setpoints out; None: its device does."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -213,6 +225,132 @@ class VehicleAsset:
     """Energy a session should bring when the resident says nothing else [kWh]."""
     ready_by_local: Annotated[str, StringConstraints(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "07:00"
     """Local time by which it should be there when the resident says nothing else."""
+    controller: Name | None = None
+    """Controller that carries its setpoints out; None: its device does."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SecretRef:
+    """Where a secret lies: it is never in the site file itself."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    env: EnvironmentName | None = None
+    """Environment variable that holds it."""
+    file: FilePath | None = None
+    """File that holds it; a line end after it does not count. Relative to the site file."""
+
+    def __post_init__(self) -> None:
+        """Refuse a secret that lies nowhere, or at two places."""
+        if (self.env is None) == (self.file is None):
+            raise ValueError("a secret needs either `env` or `file`")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HomeAssistant:
+    """The home's sensors for Home Assistant, on the same broker."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")] = "homeassistant"
+    """Its discovery prefix."""
+    every_s: WaitS = 10.0
+    """Seconds between two sets of live values [s]."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MqttController:
+    """A building controller behind an MQTT 5 broker."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    channel: Literal["mqtt"]
+    """Marks this form of controller."""
+    broker: BrokerUrl
+    """`mqtts://host:8883` (TLS) or `mqtt://host:1883`."""
+    username: Annotated[str, StringConstraints(max_length=200)] = ""
+    """The service's own user at the broker; empty: none."""
+    password: SecretRef | None = None
+    """Its password."""
+    ca_file: FilePath | None = None
+    """Certificates to trust instead of the machine's own."""
+    cert_file: FilePath | None = None
+    """The service's own certificate, where the broker asks for one."""
+    key_file: FilePath | None = None
+    """Its private key."""
+    acknowledge_within_s: WaitS = 10.0
+    """A setpoint that is not acknowledged within this time is `unverified` [s]."""
+    home_assistant: HomeAssistant | None = None
+    """Publish the home's sensors too; None: no."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HttpController:
+    """A building controller that asks over HTTP, or is told by a signed webhook."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    channel: Literal["http"]
+    """Marks this form of controller."""
+    webhook: WebhookUrl | None = None
+    """Where setpoints are posted to; None: the controller asks."""
+    secret: SecretRef | None = None
+    """What webhooks are signed with; 24 characters or more."""
+    ca_file: FilePath | None = None
+    """Certificates to trust instead of the machine's own."""
+    acknowledge_within_s: WaitS = 10.0
+    """A setpoint that is not acknowledged within this time is `unverified` [s]."""
+
+    def __post_init__(self) -> None:
+        """Refuse a webhook that nobody could tell from a forged one."""
+        if (self.webhook is None) != (self.secret is None):
+            raise ValueError("`webhook` and `secret` go together")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BacnetPoint:
+    """Where one asset is commanded on a BACnet device."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    object: BacnetObject
+    """Commandable object, e.g. `analog-value,1`; given back (Null) when nothing is asked."""
+    priority: Annotated[int, Field(ge=1, le=16), NUMERIC] = 10
+    """Slot of its priority array to write to."""
+    per_kw: Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False), NUMERIC] = 1.0
+    """Value of the object per kW: 1000 for W, negative where the device counts charging as negative."""
+    feedback: BacnetObject | None = None
+    """Object that tells what the asset really does, in the same unit; None: reading back must do."""
+    validity: BacnetObject | None = None
+    """Object that is written with the seconds left, so that the device can let go by itself; None: it has none."""
+
+    def __post_init__(self) -> None:
+        """Refuse a point that every power would leave at zero."""
+        if self.per_kw == 0:
+            raise ValueError("per_kw must not be 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BacnetController:
+    """A building controller that is commanded by BACnet/IP."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    channel: Literal["bacnet"]
+    """Marks this form of controller."""
+    address: BacnetAddress
+    """Its IPv4 address, e.g. `192.0.2.30` or `192.0.2.30:47808`."""
+    bind: Annotated[str, StringConstraints(pattern=r"^\d{1,3}(\.\d{1,3}){3}$")] = "0.0.0.0"  # noqa: S104
+    """The service's own IPv4 address to send from, where there are several; the system chooses the port."""
+    points: Annotated[dict[PointName, BacnetPoint], Field(min_length=1)]
+    """By asset, or by `asset.quantity` where an asset has several."""
+    poll_s: WaitS = 10.0
+    """Seconds between two looks at what the device holds [s]."""
+    acknowledge_within_s: WaitS = 10.0
+    """A setpoint that is not seen to be carried out within this time is told so [s]."""
+
+
+Controller = Annotated[MqttController | HttpController | BacnetController, Field(discriminator="channel")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -231,6 +369,8 @@ class SheddableAsset:
     """What it draws when it runs [kW]; used where the switch does not measure."""
     shed_class: Annotated[int, Field(ge=0, le=6), NUMERIC] = 1
     """0 is cut last; higher classes go first."""
+    controller: Name | None = None
+    """Controller that carries its setpoints out; None: its device does."""
 
 
 Asset = Annotated[PvAsset | BatteryAsset | VehicleAsset | SheddableAsset, Field(discriminator="kind")]
@@ -272,6 +412,7 @@ def contradictions(
     time_zone: str | None,
     devices: Mapping[str, DeviceRef | None],
     assets: Sequence[Asset | None],
+    controllers: Mapping[str, Controller | None],
     grid_signal: GridSignal | None = None,
 ) -> list[Contradiction]:
     """Return every contradiction between the parts; a part that is None could not be read and is left out."""
@@ -304,9 +445,44 @@ def contradictions(
         problem = _device_problem(asset, devices, served) or ""
         if problem:
             found.append(Contradiction(path=("assets", index, "device"), problem=problem))
+        problem = _controller_problem(asset, controllers) or ""
+        if problem:
+            found.append(Contradiction(path=("assets", index, "controller"), problem=problem))
         names.add(asset.name)
         served.add((asset.device, asset.kind))
     return found
+
+
+def stray_points(
+    assets: Sequence[Asset | None], controllers: Mapping[str, Controller | None]
+) -> list[Contradiction]:
+    """Return every BACnet point that commands nothing: a slip in a file, though no site is wrong by it."""
+    if None in assets:
+        return []
+    names = {asset.name for asset in assets if asset is not None} | {SITE}
+    return [
+        Contradiction(
+            path=("controllers", name, "points", point),
+            problem=f"point {point!r} is for no asset of this site",
+        )
+        for name, controller in controllers.items()
+        for point in (controller.points if isinstance(controller, BacnetController) else ())
+        if point.partition(".")[0] not in names
+    ]
+
+
+def _controller_problem(asset: Asset, controllers: Mapping[str, Controller | None]) -> str | None:
+    """Return why an asset's setpoints cannot be carried out by the controller it names."""
+    if asset.controller is None:
+        return None
+    if asset.controller not in controllers:
+        return f"asset {asset.name!r} names controller {asset.controller!r}, which is not under controllers"
+    controller = controllers[asset.controller]
+    if isinstance(controller, BacnetController) and not any(
+        point.partition(".")[0] == asset.name for point in controller.points
+    ):
+        return f"controller {asset.controller!r} has no point for asset {asset.name!r}"
+    return None
 
 
 def _device_problem(
@@ -377,6 +553,8 @@ class Site:
     """What there is to forecast and steer."""
     consents: Consents = field(default_factory=Consents)
     """What the household allows."""
+    controllers: dict[Name, Controller] = field(default_factory=dict)
+    """Building controllers that are told the site's setpoints, by name."""
     grid_signal: GridSignal | None = None
     """The grid operator's limit signal, where there is one."""
     backup: Backup | None = None
@@ -390,6 +568,7 @@ class Site:
             time_zone=self.time_zone,
             devices=self.devices,
             assets=self.assets,
+            controllers=self.controllers,
             grid_signal=self.grid_signal,
         )
         if found:

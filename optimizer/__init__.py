@@ -50,6 +50,7 @@ from optimizer.solution import (
     StoreSchedule,
     UnmetWish,
 )
+from optimizer.value import StoredWorth, ValuedDispatch
 
 __all__ = [
     "LADDER",
@@ -101,8 +102,10 @@ __all__ = [
     "ShiftableRunSchedule",
     "SolveReport",
     "StoreSchedule",
+    "StoredWorth",
     "TariffBlock",
     "UnmetWish",
+    "ValuedDispatch",
     "Vehicle",
     "VehicleSchedule",
     "WarmDispatch",

@@ -182,6 +182,10 @@ class Solver:
         """New bounds for some columns of the loaded problem."""
         self._highs.changeColsBounds(len(columns), columns.astype(np.int32), lower, upper)
 
+    def change_row(self, row: int, value: float) -> None:
+        """A new right-hand side for one equation of the loaded problem."""
+        self._highs.changeRowBounds(row, value, value)
+
     def run(self, *, whole: bool = False) -> Answer:
         """Solve what is loaded; `whole` for mixed-integer problems."""
         highs = self._highs

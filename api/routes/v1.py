@@ -3,11 +3,11 @@
 import re
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
@@ -24,8 +24,10 @@ from api.problems import (
 )
 from api.stream import Streams
 from ems.access import Principal, Scope
-from ems.errors import NoPlan, NotPossible, StoreError, UnknownAsset, UnknownSite
+from ems.channels import Verdict
+from ems.errors import NoPlan, NotPossible, StoreError, UnknownAsset, UnknownSetpoint, UnknownSite
 from ems.live import Changes
+from ems.messages import AcknowledgementMessage, message_schema, setpoint_message
 from ems.orders import OrderKind
 
 ALWAYS = (NotSignedIn, NotAllowed, TooManyAttempts, RequestValidationError, StoreError)
@@ -245,9 +247,9 @@ def setpoints_in_force(
     site_id: SiteId,
     _: Empty,
 ) -> wire.Setpoints:
-    """What each asset is to do now: one setpoint per asset and kind, the highest priority, then the newest."""
+    """What each asset is to do now: one setpoint per asset and quantity, as every controller is told it."""
     found = desk.queries.setpoints_in_force(who, site_id)
-    return wire.Setpoints(site_id=site_id, setpoints=[wire.setpoint_out(delivered) for delivered in found])
+    return wire.Setpoints(site_id=site_id, setpoints=[setpoint_message(setpoint) for setpoint in found])
 
 
 @router.get(
@@ -269,8 +271,8 @@ async def setpoint_stream(
 
     def current() -> dict[str, object]:
         found = desk.queries.setpoints_in_force(who, site_id)
-        answer = wire.Setpoints(site_id=site_id, setpoints=[wire.setpoint_out(each) for each in found])
-        return answer.model_dump(mode="json")
+        answer = wire.Setpoints(site_id=site_id, setpoints=[setpoint_message(setpoint) for setpoint in found])
+        return answer.model_dump(mode="json", by_alias=True)
 
     sent = first = await run_in_threadpool(current)
 
@@ -292,11 +294,62 @@ def setpoints(
     who: Annotated[Principal, Depends(Requires(Scope.SETPOINTS_READ))],
     site_id: SiteId,
     query: Annotated[LimitedSpanQuery, Query()],
-) -> wire.Setpoints:
-    """What was asked of the site's devices, and what became of it; newest first."""
+) -> wire.SetpointHistory:
+    """What was asked of the site's devices and controllers, and what became of it; newest first."""
     start, end = query.span(desk.queries.now_at())
     found = desk.queries.setpoints(who, site_id, start, end, limit=query.limit)
-    return wire.Setpoints(site_id=site_id, setpoints=[wire.setpoint_out(delivered) for delivered in found])
+    return wire.SetpointHistory(
+        site_id=site_id, setpoints=[wire.setpoint_out(delivered) for delivered in found]
+    )
+
+
+@router.get("/sites/{site_id}/acknowledgements", tags=["setpoints"], responses=AT_SITE)
+def acknowledgements(
+    desk: AnyDesk,
+    who: Annotated[Principal, Depends(Requires(Scope.SETPOINTS_READ))],
+    site_id: SiteId,
+    query: Annotated[LimitedSpanQuery, Query()],
+) -> wire.Acknowledgements:
+    """What building controllers said about setpoints, by when it arrived; newest first."""
+    start, end = query.span(desk.queries.now_at())
+    if query.end is None:
+        end += timedelta(seconds=1)  # what arrived this very moment
+    found = desk.queries.acknowledgements(who, site_id, start, end, limit=query.limit)
+    return wire.Acknowledgements(
+        site_id=site_id, acknowledgements=[wire.acknowledgement_out(said) for said in found]
+    )
+
+
+@router.post(
+    "/sites/{site_id}/acknowledgements",
+    tags=["setpoints"],
+    responses=AT_SITE | documented(BodyTooLarge, NotPossible, UnknownSetpoint, UnknownSite),
+)
+def acknowledge(
+    desk: AnyDesk,
+    who: Annotated[Principal, Depends(Requires(Scope.ACKNOWLEDGEMENTS_WRITE))],
+    site_id: SiteId,
+    body: AcknowledgementMessage,
+    _: Empty,
+) -> wire.AcknowledgementTaken:
+    """Say how far a setpoint came. It is on disk when this answers; saying the same again changes nothing."""
+    match desk.commands.acknowledge(who, site_id, body):
+        case Verdict.RECORDED | Verdict.DUPLICATE | Verdict.LATE as verdict:
+            return wire.AcknowledgementTaken(setpoint_id=body.setpoint_id, verdict=str(verdict))
+        case Verdict.NOT_YOURS:
+            raise NotPossible(f"the site file names no controller {body.controller!r}")
+        case _:
+            raise UnknownSetpoint(f"the site has no setpoint {body.setpoint_id!r}")
+
+
+@router.get("/schemas/{name}", tags=["setpoints"], responses=FLEET)
+def schema(
+    who: Annotated[Principal, Depends(Requires(Scope.SETPOINTS_READ))],
+    name: Literal["setpoint", "acknowledgement"],
+    _: Empty,
+) -> dict[str, JsonValue]:
+    """The JSON Schema of what controllers are told and of what they answer, whichever channel they use."""
+    return message_schema(name)
 
 
 @router.get("/sites/{site_id}/accounts/intervals", tags=["accounts"], responses=AT_SITE)

@@ -63,6 +63,7 @@ def prune(database: Database, now: datetime, retention: Retention) -> Pruned:
         ),
         "setpoints": (tables.setpoints, "valid_from_ms", before(retention.setpoints_days)),
         "deliveries": (tables.deliveries, "at_ms", before(retention.setpoints_days)),
+        "acknowledgements": (tables.acknowledgements, "arrived_ms", before(retention.setpoints_days)),
     }
     at_once = {
         "records": (tables.records, "at_ms", before(retention.records_days)),
@@ -86,7 +87,7 @@ def prune(database: Database, now: datetime, retention: Retention) -> Pruned:
         forecasts=counts["forecasts"],
         plans=counts["plans"],
         records=counts["records"],
-        setpoints=counts["setpoints"] + counts["deliveries"],
+        setpoints=counts["setpoints"] + counts["deliveries"] + counts["acknowledgements"],
         cycles=counts["cycles"],
         edges=counts["edges"],
         orders=counts["orders"],

@@ -12,7 +12,7 @@ from ems.feedback import Edge
 from ems.plan import Reason
 from ems.publishing import Delivery, DeliveryOutcome
 from ems.setpoints import Quantity, Setpoint, SetpointKind, SetpointSource
-from ems.store import tables
+from ems.store import acknowledgements, tables
 from ems.store.database import Database
 from ems.store.packing import from_ms, number, text, to_ms
 from ems.store.readings import note_sites
@@ -25,7 +25,7 @@ def insert(
     """Keep requests and outcomes.
 
     A setpoint id stands for one request: it never changes. A delivery of the same setpoint replaces an earlier one
-    when it was known later: `applied` may follow `unverified`.
+    when it was known later: `applied` may follow `unverified`. `sent` gives way to an answer of the same instant.
     """
     note_sites(conn, database, [*(s.site_id for s in setpoints), *(d.site_id for d in deliveries)])
     if setpoints:
@@ -40,7 +40,13 @@ def insert(
             statement.on_conflict_do_update(
                 index_elements=["setpoint_id"],
                 set_={name: new[name] for name in ("outcome", "held_kw", "at_ms", "written", "detail")},
-                where=new.at_ms > tables.deliveries.c.at_ms,
+                where=sa.or_(
+                    new.at_ms > tables.deliveries.c.at_ms,
+                    sa.and_(
+                        new.at_ms == tables.deliveries.c.at_ms,
+                        tables.deliveries.c.outcome == DeliveryOutcome.SENT.value,
+                    ),
+                ),
             ),
             [_delivery_row(delivery) for delivery in deliveries],
         )
@@ -80,11 +86,9 @@ def between(
     conn: sa.Connection, site_id: str, start: datetime, end: datetime, limit: int
 ) -> tuple[DeliveredSetpoint, ...]:
     """Return the newest setpoints that begin in [start, end) with their deliveries, oldest first."""
-    asked, came = tables.setpoints, tables.deliveries
-    outcome = [came.c[name] for name in ("outcome", "held_kw", "at_ms", "written", "detail")]
+    asked = tables.setpoints
     found = conn.execute(
-        sa.select(asked, *outcome)
-        .join_from(asked, came, asked.c.id == came.c.setpoint_id, isouter=True)
+        _delivered()
         .where(
             asked.c.site_id == site_id,
             asked.c.valid_from_ms >= to_ms(start),
@@ -93,11 +97,32 @@ def between(
         .order_by(asked.c.valid_from_ms.desc(), asked.c.id.desc())
         .limit(limit)
     ).mappings()
+    return _with_acknowledgements(conn, list(reversed(found.all())))
+
+
+def one(conn: sa.Connection, setpoint_id: str) -> DeliveredSetpoint | None:
+    """Return a setpoint with its delivery; None when there is none of that id (any more)."""
+    found = conn.execute(_delivered().where(tables.setpoints.c.id == setpoint_id)).mappings().all()
+    return next(iter(_with_acknowledgements(conn, found)), None)
+
+
+def _delivered() -> sa.Select[Any]:
+    asked, came = tables.setpoints, tables.deliveries
+    outcome = [came.c[name] for name in ("outcome", "held_kw", "at_ms", "written", "detail")]
+    return sa.select(asked, *outcome).join_from(asked, came, asked.c.id == came.c.setpoint_id, isouter=True)
+
+
+def _with_acknowledgements(
+    conn: sa.Connection, rows: Sequence[Mapping[Any, Any]]
+) -> tuple[DeliveredSetpoint, ...]:
+    said = acknowledgements.of_setpoints(conn, [row["id"] for row in rows])
     return tuple(
         DeliveredSetpoint(
-            setpoint=_setpoint(row), delivery=None if row["outcome"] is None else _delivery(row)
+            setpoint=_setpoint(row),
+            delivery=None if row["outcome"] is None else _delivery(row),
+            acknowledgements=said.get(row["id"], ()),
         )
-        for row in reversed(found.all())
+        for row in rows
     )
 
 

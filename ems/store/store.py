@@ -11,12 +11,14 @@ from typing import Self
 from ems.access import ApiKey
 from ems.cycle import CycleRecord
 from ems.feedback import Edge, IntervalAccount
+from ems.messages import Acknowledgement
 from ems.orders import Order
 from ems.plan import Plan
 from ems.publishing import Delivery
 from ems.readings import DeviceMemory, Sample, SiteReading
 from ems.setpoints import Setpoint
 from ems.store import accounts as account_rows
+from ems.store import acknowledgements as acknowledgement_rows
 from ems.store import forecasts as forecast_rows
 from ems.store import history, memories, people
 from ems.store import plans as plan_rows
@@ -97,6 +99,14 @@ class Store:
         with self._database.writing() as conn:
             setpoint_rows.insert(conn, self._database, setpoints, deliveries)
 
+    def save_acknowledgement(self, said: Acknowledgement, delivery: Delivery | None) -> bool:
+        """Keep what a controller said, and the delivery it decides; False when it was on record before."""
+        with self._database.writing() as conn:
+            new = acknowledgement_rows.insert(conn, self._database, said)
+            if new and delivery is not None:
+                setpoint_rows.insert(conn, self._database, (), (delivery,))
+            return new
+
     def save_edges(self, edges: Sequence[Edge]) -> None:
         """Keep changes noticed between two cycles."""
         with self._database.writing() as conn:
@@ -171,6 +181,18 @@ class Store:
         """Return the newest `limit` setpoints that begin in [start, end) with their deliveries, oldest first."""
         with self._database.reading() as conn:
             return setpoint_rows.between(conn, site_id, start, end, limit)
+
+    def setpoint(self, setpoint_id: str) -> DeliveredSetpoint | None:
+        """Return one setpoint with its delivery; None when there is none of that id (any more)."""
+        with self._database.reading() as conn:
+            return setpoint_rows.one(conn, setpoint_id)
+
+    def acknowledgements(
+        self, site_id: str, start: datetime, end: datetime, limit: int = 1000
+    ) -> tuple[Acknowledgement, ...]:
+        """Return the newest `limit` acknowledgements that arrived in [start, end), oldest first."""
+        with self._database.reading() as conn:
+            return acknowledgement_rows.between(conn, site_id, start, end, limit)
 
     def edges(self, site_id: str | None, since: datetime, limit: int = 200) -> tuple[Edge, ...]:
         """Return the newest `limit` edges from `since` on, of one site or of all (None), newest first."""

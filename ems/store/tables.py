@@ -166,6 +166,24 @@ deliveries = Table(
     sqlite_with_rowid=False,
 )
 
+acknowledgements = Table(
+    "acknowledgements",
+    metadata,
+    Column("setpoint_id", Text, nullable=False),
+    Column("controller", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("site_id", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("value_kw", Double),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("arrived_ms", BigInteger, nullable=False),
+    Column("late", Boolean, nullable=False),
+    Column("detail", Text, nullable=False),
+    PrimaryKeyConstraint("setpoint_id", "controller", "state"),
+    Index(None, "site_id", "arrived_ms"),
+    sqlite_with_rowid=False,
+)
+
 edges = Table(
     "edges",
     metadata,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ems.codec import FloatArray, IntArray
+from ems.messages import Acknowledgement
 from ems.publishing import Delivery
 from ems.readings import Quality
 from ems.setpoints import Setpoint
@@ -97,6 +98,8 @@ class DeliveredSetpoint:
     """What was asked."""
     delivery: Delivery | None
     """What came of it; None when nothing is known."""
+    acknowledgements: tuple[Acknowledgement, ...] = ()
+    """What building controllers said about it, in order of arrival."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,7 +177,7 @@ class Retention:
     records_days: float = 3
     """Cycle records, from which a cycle can be replayed; plans stay two days longer than these."""
     setpoints_days: float = 14
-    """Setpoints and their deliveries."""
+    """Setpoints, their deliveries and acknowledgements."""
     cycles_days: float = 400
     """Cycles in figures."""
     edges_days: float = 400
@@ -202,7 +205,7 @@ class Pruned:
     records: int
     """Parts of cycle records removed."""
     setpoints: int
-    """Setpoints and deliveries removed."""
+    """Setpoints, deliveries and acknowledgements removed."""
     cycles: int
     """Cycles removed."""
     edges: int

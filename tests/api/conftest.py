@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 from api.app import create_app
 from api.settings import Settings
 from ems.access import AccessRole, new_key
+from ems.channels import Ledger
 from ems.clock import ManualClock, grid_epochs
 from ems.codec import FloatArray
 from ems.cycle import CycleRecord
@@ -29,7 +30,18 @@ from ems.plan import Action, BatteryPlan, Plan, PlanSource, Reason
 from ems.publishing import Delivery, DeliveryOutcome
 from ems.readings import Quality, Sample, SiteReading, Snapshot, Unit
 from ems.setpoints import Quantity, Setpoint, SetpointKind, SetpointSource
-from ems.site import BatteryAsset, Connection, Consents, DeviceRef, Owner, PvAsset, Role, Site, VehicleAsset
+from ems.site import (
+    BatteryAsset,
+    Connection,
+    Consents,
+    DeviceRef,
+    HttpController,
+    Owner,
+    PvAsset,
+    Role,
+    Site,
+    VehicleAsset,
+)
 from ems.state import MeasuredInterval, SitePowers, SiteState
 from ems.store import Store
 from ems.tariffs import FlatRate, Tariff
@@ -83,7 +95,7 @@ def make_site(number: int, *, vehicle: bool = False) -> Site:
         PvAsset(kind="pv", name="roof", device="inverter", rated_kw=4.0),
         BatteryAsset(
             kind="battery", name="battery", device="inverter", capacity_kwh=CAPACITY_KWH, charge_limit_kw=3.0,
-            discharge_limit_kw=3.0,
+            discharge_limit_kw=3.0, controller="bms" if number == 1 else None,
         ),
     ]  # fmt: skip
     devices = {
@@ -109,6 +121,7 @@ def make_site(number: int, *, vehicle: bool = False) -> Site:
         devices=devices,
         assets=tuple(assets),
         consents=Consents(control_storage=True, control_vehicle=True),
+        controllers={"bms": HttpController(channel="http")} if number == 1 else {},
         co2_kg_per_kwh=0.42,
     )
 
@@ -323,10 +336,14 @@ class FakeService:
     clock: ManualClock
     live: Live = field(default_factory=Live)
     metrics: Metrics = field(default_factory=Metrics)
+    ledger: Ledger = field(init=False)
     troubles: tuple[str, ...] = ()
     standing_by: str | None = None
     running: bool = False
     loop: asyncio.AbstractEventLoop | None = None
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(self.sites, store=self.store, clock=self.clock, metrics=self.metrics)
 
     def problems(self) -> tuple[str, ...]:
         return self.troubles

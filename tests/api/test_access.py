@@ -27,6 +27,9 @@ V1: dict[tuple[str, str], set[str]] = {
     ("GET", "/v1/sites/{site_id}/setpoints"): {"operator", "controller", "resident"},
     ("GET", "/v1/sites/{site_id}/setpoints/current"): {"operator", "controller", "resident"},
     ("GET", "/v1/sites/{site_id}/setpoints/stream"): {"operator", "controller", "resident"},
+    ("GET", "/v1/sites/{site_id}/acknowledgements"): {"operator", "controller", "resident"},
+    ("POST", "/v1/sites/{site_id}/acknowledgements"): {"operator", "controller"},
+    ("GET", "/v1/schemas/{name}"): {"operator", "controller", "resident"},
     ("GET", "/v1/sites/{site_id}/edges"): {"operator", "controller", "resident"},
     ("GET", "/v1/sites/{site_id}/control"): {"operator", "controller", "resident"},
     ("GET", "/v1/sites/{site_id}/accounts/intervals"): {"operator", "resident"},
@@ -80,7 +83,14 @@ def ask(client: TestClient, method: str, path: str, headers: dict[str, str], sit
     url = path.replace("{site_id}", site_id).replace("{asset}", "battery").replace("{event_id}", "dr-7")
     if url.endswith("/readings"):
         url += "?quantity=meter.net_import_kw"
+    url = url.replace("{name}", "setpoint")
+    acknowledgement = {
+        "schema": "ems.acknowledgement/1", "setpoint_id": f"{site_id}.battery.1780460100", "state": "applied",
+        "at": "2026-06-03T04:20:00Z", "controller": "bms",
+    }  # fmt: skip
     body = {"json": BODIES[path.rsplit("/", 1)[1]]} if method == "PUT" else {}
+    if method == "POST":
+        body = {"json": acknowledgement}
     return client.request(method, url, headers=headers, **body)
 
 
@@ -213,7 +223,10 @@ def test_only_operators_open_every_site() -> None:
 
 
 def test_roles_nest_as_documented() -> None:
-    assert SCOPES[AccessRole.CONTROLLER] < SCOPES[AccessRole.RESIDENT] < SCOPES[AccessRole.OPERATOR]
+    controller = SCOPES[AccessRole.CONTROLLER] - {
+        Scope.ACKNOWLEDGEMENTS_WRITE
+    }  # a person carries nothing out
+    assert controller < SCOPES[AccessRole.RESIDENT] < SCOPES[AccessRole.OPERATOR]
     assert SCOPES[AccessRole.OPERATOR] == frozenset(Scope)
 
 

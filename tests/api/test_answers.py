@@ -23,21 +23,26 @@ def queries_of(service: Any, **changes: Any) -> Queries:
     return Queries(**(parts | changes))
 
 
-def test_the_setpoint_that_counts_is_the_one_of_highest_priority(street: Any, kit: ModuleType) -> None:
+def test_the_setpoint_that_counts_is_the_newest_and_a_mode_leaves_no_target_beside_it(
+    street: Any, kit: ModuleType
+) -> None:
     site, store = street.service.sites[0], street.service.store
     planned, _ = kit.make_setpoint(site)
-    wished = replace(planned, id="wished", priority=30, source=SetpointSource.OVERRIDE, value_kw=0.0)
     later = replace(planned, id="later", valid_from=planned.valid_from + timedelta(minutes=3), value_kw=2.0)
+    wished = replace(
+        later, id="wished", kind=SetpointKind.MODE, quantity=Quantity.OWN_MODE, value_kw=None,
+        valid_from=later.valid_from + timedelta(minutes=1), source=SetpointSource.OVERRIDE,
+    )  # fmt: skip
     over = replace(planned, id="over", priority=50, valid_until=kit.NOW - timedelta(seconds=1))
     other = replace(
         planned, id="roof", asset="roof", kind=SetpointKind.LIMIT, quantity=Quantity.GENERATION_LIMIT
     )
     store.save_setpoints([later, over, other], [])
     counting = queries_of(street.service).setpoints_in_force(EVERYBODY, site.id)
-    assert [(c.setpoint.asset, c.setpoint.id) for c in counting] == [("battery", "later"), ("roof", "roof")]
+    assert [(c.asset, c.id) for c in counting] == [("battery", "later"), ("roof", "roof")]
     store.save_setpoints([wished], [])
     counting = queries_of(street.service).setpoints_in_force(EVERYBODY, site.id)
-    assert [c.setpoint.id for c in counting] == ["wished", "roof"]
+    assert [c.id for c in counting] == ["wished", "roof"]
 
 
 def test_a_setpoint_that_ran_out_is_not_handed_on(client: TestClient, street: Any, kit: ModuleType) -> None:
@@ -263,6 +268,7 @@ def test_the_latest_pause_counts_even_when_it_is_shorter(street: Any, kit: Modul
         store=service.store,
         live=service.live,
         clock=service.clock,
+        ledger=service.ledger,
         changed=told.append,
     )
     commands.pause(EVERYBODY, "home-01", lasts=LONGEST_PAUSE)

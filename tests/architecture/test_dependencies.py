@@ -21,7 +21,7 @@ NOT_IMPORTED = {
 }
 OPTIONAL = {"psycopg"}
 """What an extra brings."""
-PART_OF = {"pydantic_core": "pydantic", "starlette": "fastapi"}
+PART_OF = {"pydantic_core": "pydantic", "starlette": "fastapi", "paho": "aiomqtt"}
 """Packages that come with, and are versioned by, a declared one."""
 
 

@@ -45,6 +45,8 @@ def exported() -> set[str]:
         metrics.rungs,
     ):
         family.labels("x")
+    metrics.controllers_away.labels("x", "x")
+    metrics.acknowledgements.labels("x", "x")
     samples: list[Sample] = [sample for family in metrics.registry.collect() for sample in family.samples]
     return {sample.name for sample in samples}
 

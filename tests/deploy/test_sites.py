@@ -6,7 +6,7 @@ import pytest
 
 from drivers import known_drivers
 from ems.config import load_price_series, load_sites
-from ems.site import Role, Site
+from ems.site import BacnetController, BacnetPoint, HomeAssistant, HttpController, MqttController, Role, Site
 from ems.tariffs import SeriesRate, TimeOfUseRate
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "sites"
@@ -51,6 +51,18 @@ def test_one_home_by_device_file() -> None:
         "abb-terra-ac"
     ]
     assert len(site.vehicles) == 1
+
+
+def test_one_building_whose_controllers_carry_its_setpoints_out() -> None:
+    (site,) = sites_of("building-controllers.yaml")
+    assert {asset.name: asset.controller for asset in site.assets} == {
+        "roof": "roof_bms", "battery": "plant", "cars": "garage",
+    }  # fmt: skip
+    assert [controller.channel for controller in site.controllers.values()] == ["mqtt", "http", "bacnet"]
+    # every key there is has its comment
+    text = (FOLDER / "building-controllers.yaml").read_text(encoding="utf-8")
+    for kind in (MqttController, HttpController, BacnetController, BacnetPoint, HomeAssistant):
+        assert [name for name in kind.__annotations__ if f"{name}:" not in text and name[:2] != "__"] == []
 
 
 def test_hourly_prices_cover_two_days_and_go_below_zero() -> None:

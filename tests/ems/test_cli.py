@@ -69,6 +69,16 @@ def test_the_schema_is_json(home: Path) -> None:
     )
 
 
+def test_the_schemas_of_building_controllers_are_json() -> None:
+    for name in ("setpoint", "acknowledgement"):
+        status, out, _ = call("schema", name)
+        assert status == 0
+        assert json.loads(out)["properties"]["schema"]["const"] == f"ems.{name}/1"
+    status, _, err = call("schema", "plan")
+    assert status == 2
+    assert "there are setpoint and acknowledgement" in err
+
+
 def test_simulate_prints_the_contract(home: Path, data: Path) -> None:
     code, out, err = call("simulate", home, "--data", data, "--days", 4, "--forecast", "naive", "--json")
     assert code == 0, err

@@ -17,8 +17,9 @@ from ems.conduct import (
     without_derated,
 )
 from ems.setpoints import Course, Setpoint, SetpointSource, derive_setpoints
+from ems.site import BacnetController, BacnetPoint
 from ems.state import SiteState
-from tests.ems.made import AT, home, home_with_car, reading, state
+from tests.ems.made import AT, ROOF, STORE, home, home_with_car, reading, state
 
 LIE = Verdict(followed=False, asked_kw=2.0, measured_kw=0.0)
 TRUTH = Verdict(followed=True, asked_kw=2.0, measured_kw=2.0)
@@ -33,6 +34,14 @@ def asked(name: str, **course: object) -> Setpoint:
         valid_until=AT + timedelta(hours=1), source=SetpointSource.PLAN,
     )  # fmt: skip
     return next(setpoint for setpoint in setpoints if setpoint.asset == name)
+
+
+def test_a_derated_asset_leaves_its_point_at_a_building_controller_alone() -> None:
+    points = {"store": BacnetPoint(object="analog-value,1")}
+    bacnet = BacnetController(channel="bacnet", address="192.0.2.9", points=points)
+    site = home(assets=(ROOF, replace(STORE, controller="bms")), controllers={"bms": bacnet})
+    derated = Conduct(score=0.1, trust=Trust.DERATED, until=AT + timedelta(hours=1))
+    assert without_derated(site, {site.id: {"store": derated}}).assets == (ROOF,)
 
 
 def doing(*, store: float | None = 0.0, car: float | None = 0.0, stored_kwh: float = 5.0) -> SiteState:

@@ -281,3 +281,66 @@ def test_the_schema_for_editors_knows_keys_and_bounds() -> None:
     assert site["latitude_deg"]["maximum"] == 90
     assert schema["$defs"]["Period"]["properties"]["from_local"]["pattern"]
     assert schema["$defs"]["DeviceRef"]["additionalProperties"] is False
+
+
+CONTROLLERS = """\
+controllers:
+  bms: {channel: mqtt, broker: "mqtts://broker.example", username: ems, password: {env: BROKER_PASSWORD}}
+  garage: {channel: http}
+  solar:
+    channel: bacnet
+    address: 192.0.2.9
+    points: {roof: {object: "analog-value,1"}}
+"""
+STEERED = HOME.replace("discharge_limit_kw: 5}", "discharge_limit_kw: 5, controller: bms}").replace(
+    "name: roof, device: inverter, rated_kw: 5}",
+    "name: roof, device: inverter, rated_kw: 5, controller: solar}",
+)
+
+
+def test_assets_in_the_hands_of_controllers_are_read_as_written(tmp_path: Path) -> None:
+    (site,) = load(tmp_path, STEERED + CONTROLLERS)
+    assert [asset.controller for asset in site.assets] == ["solar", "bms"]
+    assert {name: controller.channel for name, controller in site.controllers.items()} == {
+        "bms": "mqtt", "garage": "http", "solar": "bacnet",
+    }  # fmt: skip
+    assert from_json(Site, to_json(site)) == site
+    assert load(tmp_path, HOME)[0].controllers == {}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "problem"),
+    [
+        ("controller: bms}", "controller: bmz}", "assets[1].controller", "not under controllers"),
+        ("controller: bms}", "controller: solar}", "assets[1].controller", "no point for asset 'store'"),
+        ("points: {roof:", "points: {rooof: {object: 'analog-value,2'}, roof:", "controllers.solar.points.rooof", "for no asset"),
+        ("channel: http", "channel: htpp", "controllers.garage", "unknown channel 'htpp'"),
+        ("channel: http", "speaks: http", "controllers.garage", "the key `channel` is missing"),
+        ("{channel: http}", "{channel: http, webhook: 'https://x/'}", "controllers.garage", "go together"),
+        ("{channel: http}", "{channel: http, webhok: 'https://x/'}", "controllers.garage.webhok", "unknown key"),
+        ("mqtts://broker.example", "mqtts://me:pw@broker.example", "controllers.bms.broker", "expected form"),
+        ("mqtts://broker.example", "http://broker.example", "controllers.bms.broker", "expected form"),
+        ("192.0.2.9", "device.example", "controllers.solar.address", "expected form"),
+        ("analog-value,1", "AV1", "controllers.solar.points.roof.object", "expected form"),
+        ('object: "analog-value,1"', 'object: "analog-value,1", priority: 17', "controllers.solar.points.roof.priority", "out of range"),
+        ('object: "analog-value,1"', 'object: "analog-value,1", per_kw: 0', "controllers.solar.points.roof", "must not be 0"),
+        ("{env: BROKER_PASSWORD}", "{env: PW, file: pw}", "controllers.bms.password", "either `env` or `file`"),
+    ],
+)  # fmt: skip
+def test_a_mistake_about_a_controller_is_told_where_it_stands(
+    tmp_path: Path, old: str, new: str, key: str, problem: str
+) -> None:
+    text = (STEERED + CONTROLLERS).replace(old, new, 1)
+    assert text != STEERED + CONTROLLERS
+    found = mistakes(tmp_path, text)
+    assert [mistake.key for mistake in found] == [key]
+    assert problem in found[0].problem
+
+
+@pytest.mark.parametrize("written", ["hunter2hunter2", "{plain: hunter2hunter2}", "[hunter2hunter2]"])
+def test_a_secret_in_a_site_file_is_refused_without_being_repeated(tmp_path: Path, written: str) -> None:
+    text = (STEERED + CONTROLLERS).replace("{env: BROKER_PASSWORD}", written)
+    found = mistakes(tmp_path, text)
+    assert found[0].key.startswith("controllers.bms.password")
+    assert "{env: NAME} or {file: PATH}" in found[0].remedy or "remove" in found[0].remedy
+    assert "hunter2" not in "\n".join(map(str, found))

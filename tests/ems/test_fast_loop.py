@@ -2,19 +2,22 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from ems.cycle import CycleRecord, run_cycle
-from ems.fast_loop import DEAD_BAND_KW, FastLoop, merged
+from ems.fast_loop import FastLoop, merged
+from ems.following import Pace
 from ems.live import Live
 from ems.metrics import Metrics
 from ems.orders import OrderKind, SetpointSource
 from ems.plan import PlanSource
 from ems.publishing import DeliveryOutcome
 from ems.setpoints import Quantity, course_of_plan
+from ems.site import HttpController
 from optimizer import FirstInterval, Outcome
 from tests.ems.made import order
 from tests.ems.street import NOON, Street, served_street
@@ -50,10 +53,12 @@ async def test_a_load_step_is_answered_and_then_left_alone(tmp_path: Path) -> No
 
     asked = [s for s in answered.setpoints if s.quantity is Quantity.BATTERY_POWER]
     assert len(asked) == 1
-    assert abs((asked[0].value_kw or 0.0) - float(record.plans[0].battery_kw[0])) > DEAD_BAND_KW
+    assert abs((asked[0].value_kw or 0.0) - float(record.plans[0].battery_kw[0])) > Pace().dead_band_kw
     assert [s for step in later for s in step.setpoints] == []
     meter = later[-1].snapshot.sites[0].usable("meter", "net_import_kw")
-    assert meter == pytest.approx(0.0, abs=2 * DEAD_BAND_KW), "at the dear hour the battery carries the home"
+    assert meter == pytest.approx(0.0, abs=2 * Pace().dead_band_kw), (
+        "at the dear hour the battery carries the home"
+    )
 
 
 async def test_nothing_is_written_while_nothing_changes(tmp_path: Path) -> None:
@@ -101,6 +106,34 @@ async def test_a_pause_lets_go_at_once(tmp_path: Path) -> None:
     async with following(tmp_path) as (_, loop, _record):
         done = await loop.step(at=PEAK + timedelta(seconds=1), orders=(order(OrderKind.PAUSE, at=PEAK),))
     assert [s.quantity for s in done.setpoints if s.asset == "battery"] == [Quantity.OWN_MODE]
+
+
+async def test_what_a_controller_answers_counts_as_what_a_device_does(tmp_path: Path) -> None:
+    async with served_street(tmp_path, count=1, at=PEAK) as made:
+        (site,) = made.sites
+        assets = tuple(replace(a, controller="bms") if a.name == "battery" else a for a in site.assets)
+        site = replace(site, assets=assets, controllers={"bms": HttpController(channel="http")})
+        street = replace(made, sites=(site,))
+        loop = FastLoop((site,), street.ports, live=Live(), metrics=Metrics(), valid_for=timedelta(minutes=1))
+        record = await run_cycle((site,), street.ports, None, at=PEAK)
+        loop.follow(record)
+        (sent,) = [s for s in record.setpoints if s.asset == "battery"]
+        (delivery,) = [d for d in record.deliveries if d.asset == "battery"]
+        assert (delivery.outcome, delivery.detail) == (DeliveryOutcome.SENT, "by controller bms")
+        assert made.ports.devices[site.id, "inverter"].counters.writes_by_register == {}
+
+        async def asked_after(seconds: float) -> list[str]:
+            at = PEAK + timedelta(seconds=seconds)
+            street.advance(at)
+            return [s.id for s in (await loop.step(at=at)).setpoints if s.asset == "battery"]
+
+        assert await asked_after(1) == []  # what was sent is in force until somebody says otherwise
+        await loop.hear(replace(sent, id="an older one"), replace(delivery, outcome=DeliveryOutcome.REFUSED))
+        assert await asked_after(2) == []
+        await loop.hear(sent, replace(delivery, outcome=DeliveryOutcome.REFUSED, held_kw=None))
+        again = await asked_after(20)
+        assert len(again) == 1
+        assert again[0] != sent.id
 
 
 async def test_a_pass_older_than_the_plan_in_force_writes_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,581 @@
+"""The fast loop's answer from the marginal values of stored energy: exact where one battery is all there is to decide.
+
+The plan's rest is asked once what energy in the battery is worth after the first interval. That worth is concave and
+piecewise linear, so a few solves of the compiled model find it exactly (its duals are the slopes). Afterwards the first
+interval has one free power, the battery's, and the best one lies where some slope changes: those few points are compared.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf, isfinite
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+
+from optimizer.arrays import FloatArray, Series
+from optimizer.engine import AssetValues, broken_families, own_solver, template_of
+from optimizer.fast import FirstInterval, WarmDispatch
+from optimizer.formulation.battery import Battery
+from optimizer.formulation.inverter import HybridInverter
+from optimizer.formulation.pv import Pv
+from optimizer.formulation.site import limit_price, site_parameters, site_shape
+from optimizer.highs import Basis
+from optimizer.problem import DispatchProblem
+from optimizer.solution import Outcome
+
+_SAME = 1e-7
+"""Gap at which the worth found so far is the worth, as a share of a full battery at the price scale."""
+_REACHES = 2.0
+"""How far a worth is traced, in what the first interval can move at full power: the filling itself moves meanwhile."""
+_MOST_SOLVES = 48
+"""Solves that tracing a worth may take; beyond, the site is re-solved at every call."""
+_TINY_KW = 1e-9
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredWorth:
+    """What energy in the battery is worth after the first interval: concave, straight between its points."""
+
+    stored_kwh: FloatArray
+    """Points, rising [kWh], shape (K,)."""
+    worth: FloatArray
+    """Worth at each point, up to a constant [currency], shape (K,)."""
+
+    def per_kwh(self, stored_kwh: float) -> float:
+        """Worth of one more kWh [currency/kWh]."""
+        right = int(np.clip(np.searchsorted(self.stored_kwh, stored_kwh, "right"), 1, len(self.worth) - 1))
+        rise = self.worth[right] - self.worth[right - 1]
+        return float(rise / (self.stored_kwh[right] - self.stored_kwh[right - 1]))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _First:
+    """Constants of the first interval, read from the parameters of the compiled model."""
+
+    hours: float
+    import_cost: float
+    """Per kW [currency]."""
+    export_gain: float
+    """Per kW."""
+    excess_cost: float
+    """Per kW above a limit of the connection."""
+    import_limit_kw: float
+    export_limit_kw: float
+    charge_cost: float
+    """Per kW."""
+    discharge_cost: float
+    """Per kW."""
+    used_cost: float
+    """Per kW of solar power used; below 0, as use is preferred."""
+    to_ac_cost: float
+    to_dc_cost: float
+    charge_limit_kw: float
+    discharge_limit_kw: float
+    rating_kw: float
+    """Of the hybrid inverter; endless without one."""
+    to_ac_eff: float
+    to_dc_eff: float
+    draws_from_bus: bool
+
+
+class ValuedDispatch:
+    """One site between two plans, answered from the worth of its stored energy. Not safe for two threads at once.
+
+    It answers as `WarmDispatch` does, and asks it where one battery is not all there is to decide: a vehicle, several
+    batteries or roofs, wear by depth, prices that make buying and selling at once pay, events with a reward.
+
+    Parameters
+    ----------
+    problem
+        The site and its horizon.
+    besides
+        What may come instead, with its probability: the same site with other forecasts. Stored energy is then worth the
+        mean over all, so that the decision of now suits all of them; `problem` keeps the probability that is left.
+        Where every call is a solve, `problem` alone counts.
+    """
+
+    def __init__(
+        self, problem: DispatchProblem, besides: Sequence[tuple[float, DispatchProblem]] = ()
+    ) -> None:
+        self.problem = problem
+        self._warm: WarmDispatch | None = None
+        self._solved: StoredWorth | None = None
+        parts = _parts(problem)
+        if parts is not None:
+            self._battery, self._pv, self._inverter = parts
+            self._first = _first(problem, *parts)
+            self._solved = _expected_worth(problem, besides, self._battery, self._first)
+        if self._solved is None:
+            self._warm = WarmDispatch(problem)
+        else:
+            self._knees_kwh: list[float] = self._solved.stored_kwh.tolist()
+            self._worths: list[float] = self._solved.worth.tolist()
+
+    @property
+    def worth(self) -> StoredWorth | None:
+        """Worth of the stored energy after the first interval; None where every call is a solve."""
+        return self._solved
+
+    def resolve_first(
+        self,
+        *,
+        load_kw: float | None = None,
+        pv_available_kw: Mapping[str, float] | None = None,
+        stored_kwh: Mapping[str, float] | None = None,
+        import_limit_kw: float | None = None,
+        export_limit_kw: float | None = None,
+        remaining_h: float | None = None,
+    ) -> FirstInterval:
+        """Return what `WarmDispatch.resolve_first` would, which see for the parameters."""
+        if self._solved is not None:
+            found = self._answer(
+                load_kw=float(self.problem.load_kw[0]) if load_kw is None else load_kw,
+                sun_kw=_named(self._pv, pv_available_kw),
+                stored_kwh=(stored_kwh or {}).get(self._battery.name, self._battery.stored_kwh),
+                import_limit_kw=self._first.import_limit_kw if import_limit_kw is None else import_limit_kw,
+                export_limit_kw=self._first.export_limit_kw if export_limit_kw is None else export_limit_kw,
+                hours=self._first.hours if remaining_h is None else remaining_h,
+            )
+            if found is not None:
+                return found
+        if self._warm is None:
+            self._warm = WarmDispatch(self.problem)
+        return self._warm.resolve_first(
+            load_kw=load_kw,
+            pv_available_kw=pv_available_kw,
+            stored_kwh=stored_kwh,
+            import_limit_kw=import_limit_kw,
+            export_limit_kw=export_limit_kw,
+            remaining_h=remaining_h,
+        )
+
+    def _answer(
+        self,
+        *,
+        load_kw: float,
+        sun_kw: float,
+        stored_kwh: float,
+        import_limit_kw: float,
+        export_limit_kw: float,
+        hours: float,
+    ) -> FirstInterval | None:
+        """Compare the points at which a slope changes; None where the traced stretch does not reach."""
+        first, battery, worth = self._first, self._battery, self._solved
+        if worth is None:
+            return None
+        gain_h = hours * battery.charge_efficiency_frac
+        drain_h = hours / battery.discharge_efficiency_frac
+        lowest_kw = -min(first.discharge_limit_kw, stored_kwh / drain_h)
+        highest_kw = min(first.charge_limit_kw, (battery.capacity_kwh - stored_kwh) / gain_h)
+        low_kwh, high_kwh = self._knees_kwh[0], self._knees_kwh[-1]
+        slack_kwh = 1e-9 * battery.capacity_kwh
+        if stored_kwh + drain_h * lowest_kw < low_kwh - slack_kwh:
+            return None
+        if stored_kwh + gain_h * highest_kw > high_kwh + slack_kwh:
+            return None
+        must_use = self._pv is not None and not self._pv.curtailable and self._pv.inverter is None
+        site = _Bus(
+            first=first,
+            load_kw=load_kw,
+            sun_kw=sun_kw,
+            least_sun_kw=sun_kw if must_use else 0.0,
+            sun_on_dc=self._pv is not None and self._pv.inverter is not None,
+            battery_on_dc=battery.inverter is not None,
+            import_limit_kw=import_limit_kw,
+            export_limit_kw=export_limit_kw,
+            levels_kw=tuple(level for level in (0.0, import_limit_kw, -export_limit_kw) if isfinite(level)),
+        )
+        low_kw, high_kw = site.battery_reach_kw()
+        lowest_kw, highest_kw = max(lowest_kw, low_kw), min(highest_kw, high_kw)
+        if highest_kw < lowest_kw:
+            return None
+        knees_kw = [
+            (knee - stored_kwh) / (gain_h if knee > stored_kwh else drain_h) for knee in self._knees_kwh
+        ]
+        wanted = {0.0, lowest_kw, highest_kw, *knees_kw, *site.battery_knees_kw()}
+        share = hours / first.hours
+
+        def choice(battery_kw: float) -> _Choice:
+            """The best use of the sun with one battery power, and what all of it costs."""
+            if battery_kw > 0.0:
+                cost, after_kwh = first.charge_cost * battery_kw, stored_kwh + gain_h * battery_kw
+            else:
+                cost, after_kwh = -first.discharge_cost * battery_kw, stored_kwh + drain_h * battery_kw
+            using = site.cheapest(battery_kw)
+            return _Choice(share * (cost + using.cost) - self._worth_at(after_kwh), battery_kw, using)
+
+        best = _lowest(choice, sorted(b for b in wanted if lowest_kw <= b <= highest_kw))
+        battery_kw, using = best.battery_kw, best.using
+        after_kwh = stored_kwh + (gain_h if battery_kw > 0.0 else drain_h) * battery_kw
+        per_kwh = worth.per_kwh(after_kwh)
+        return self._told(battery_kw, using.used_kw, sun_kw, using.inverter_ac_kw, using.net_kw, per_kwh)
+
+    def _worth_at(self, stored_kwh: float) -> float:
+        """Worth at a filling; straight beyond the ends."""
+        knees, worths = self._knees_kwh, self._worths
+        right = min(max(bisect_right(knees, stored_kwh), 1), len(knees) - 1)
+        left = right - 1
+        slope = (worths[right] - worths[left]) / (knees[right] - knees[left])
+        return worths[left] + slope * (stored_kwh - knees[left])
+
+    def _told(
+        self,
+        battery_kw: float,
+        used_kw: float,
+        sun_kw: float,
+        inverter_ac_kw: float,
+        net_kw: float,
+        per_kwh: float,
+    ) -> FirstInterval:
+        """Put the decision in the words of the fast loop."""
+        powers = {self._battery.name: battery_kw}
+        curtailed: dict[str, float] = {}
+        if self._pv is not None:
+            powers[self._pv.name] = -used_kw
+            curtailed[self._pv.name] = sun_kw - used_kw
+        if self._inverter is not None:
+            powers[self._inverter.name] = -inverter_ac_kw
+        first = self._first
+        if net_kw > _TINY_KW:
+            price = first.import_cost / first.hours
+        elif net_kw < -_TINY_KW:
+            price = first.export_gain / first.hours
+        elif battery_kw > 0.0:
+            price = per_kwh * self._battery.charge_efficiency_frac
+        else:
+            price = per_kwh / self._battery.discharge_efficiency_frac
+        return FirstInterval(
+            outcome=Outcome.OPTIMAL,
+            import_kw=max(net_kw, 0.0),
+            export_kw=max(-net_kw, 0.0),
+            net_consumption_kw=MappingProxyType(powers),
+            curtailed_kw=MappingProxyType(curtailed),
+            unserved_kw=0.0,
+            surplus_kw=0.0,
+            bus_price_per_kwh=price,
+            stored_value_per_kwh=MappingProxyType({self._battery.name: per_kwh}),
+            solver_seconds=0.0,
+        )
+
+
+class _Using(NamedTuple):
+    """Use of the sun in one moment, and what flows then."""
+
+    cost: float
+    """Of the connection and of the powers on the way, per first interval [currency]."""
+    used_kw: float
+    inverter_ac_kw: float
+    net_kw: float
+
+
+class _Choice(NamedTuple):
+    """One battery power and what comes of it."""
+
+    cost: float
+    battery_kw: float
+    using: _Using
+
+
+def _lowest(choice: Callable[[float], _Choice], candidates: Sequence[float]) -> _Choice:
+    """The cheapest of rising battery powers; the cost over them is convex."""
+    low, high = 0, len(candidates) - 1
+    known: dict[int, _Choice] = {}
+
+    def at(index: int) -> _Choice:
+        if index not in known:
+            known[index] = choice(candidates[index])
+        return known[index]
+
+    while low < high:
+        middle = (low + high) // 2
+        if at(middle).cost <= at(middle + 1).cost:
+            high = middle
+        else:
+            low = middle + 1
+    return at(low)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Bus:
+    """Powers of one moment: what each choice of battery and solar power makes of the connection."""
+
+    first: _First
+    load_kw: float
+    sun_kw: float
+    least_sun_kw: float
+    sun_on_dc: bool
+    battery_on_dc: bool
+    import_limit_kw: float
+    export_limit_kw: float
+    levels_kw: tuple[float, ...]
+    """Net imports at which the price of power changes [kW]."""
+
+    def battery_reach_kw(self) -> tuple[float, float]:
+        """Battery powers the hybrid inverter can carry, whatever is done with the sun [kW]."""
+        if not self.battery_on_dc:
+            return -inf, inf
+        taken_kw = self.first.rating_kw if self.first.draws_from_bus else 0.0
+        sun_kw = self.sun_kw if self.sun_on_dc else 0.0
+        return -self._dc_of(self.first.rating_kw), sun_kw - self._dc_of(-taken_kw)
+
+    def cheapest(self, battery_kw: float) -> _Using:
+        """The cheapest use of the sun with one battery power: all of it, unless that costs something."""
+        all_of_it = self._using(battery_kw, self.sun_kw)
+        free = self.first.import_cost >= 0.0 <= self.first.export_gain
+        if all_of_it is not None and free and -all_of_it.net_kw <= self.export_limit_kw:
+            return all_of_it
+        found = [self._using(battery_kw, used_kw) for used_kw in self.sun_knees_kw(battery_kw)]
+        return min(using for using in (all_of_it, *found) if using is not None)
+
+    def _using(self, battery_kw: float, used_kw: float) -> _Using | None:
+        """What flows, and what that costs; None beyond the inverter's rating."""
+        inverter_ac_kw = self.inverter_ac_kw(battery_kw, used_kw)
+        if inverter_ac_kw is None:
+            return None
+        first, net_kw = self.first, self.net_kw(battery_kw, used_kw, inverter_ac_kw)
+        cost = first.used_cost * used_kw
+        cost += (first.to_ac_cost if inverter_ac_kw > 0.0 else -first.to_dc_cost) * inverter_ac_kw
+        if net_kw > 0.0:
+            cost += first.import_cost * net_kw + first.excess_cost * max(net_kw - self.import_limit_kw, 0.0)
+        else:
+            cost += first.export_gain * net_kw + first.excess_cost * max(-net_kw - self.export_limit_kw, 0.0)
+        return _Using(cost, used_kw, inverter_ac_kw, net_kw)
+
+    def inverter_ac_kw(self, battery_kw: float, used_kw: float) -> float | None:
+        """AC power the hybrid inverter gives [kW]; None beyond its rating."""
+        dc_kw = (used_kw if self.sun_on_dc else 0.0) - (battery_kw if self.battery_on_dc else 0.0)
+        ac_kw = dc_kw * self.first.to_ac_eff if dc_kw >= 0.0 else dc_kw / self.first.to_dc_eff
+        reach_kw = self.first.rating_kw + _TINY_KW
+        if ac_kw > reach_kw or -ac_kw > (reach_kw if self.first.draws_from_bus else _TINY_KW):
+            return None
+        return ac_kw
+
+    def net_kw(self, battery_kw: float, used_kw: float, inverter_ac_kw: float) -> float:
+        """Net import [kW]."""
+        net_kw = self.load_kw - inverter_ac_kw
+        net_kw += 0.0 if self.battery_on_dc else battery_kw
+        net_kw -= 0.0 if self.sun_on_dc else used_kw
+        return net_kw if abs(net_kw) > _TINY_KW else 0.0
+
+    def battery_knees_kw(self) -> Iterator[float]:
+        """Battery powers at which something changes, with all the sun or none of it used."""
+        for used_kw in {self.sun_kw, self.least_sun_kw}:
+            bus_kw = self.load_kw - (0.0 if self.sun_on_dc else used_kw)
+            dc_kw = used_kw if self.sun_on_dc else 0.0
+            if not self.battery_on_dc:
+                given_kw = self.inverter_ac_kw(0.0, used_kw) or 0.0
+                for level_kw in self.levels_kw:
+                    yield level_kw - bus_kw + given_kw
+                continue
+            for level_kw in self.levels_kw:
+                yield dc_kw - self._dc_of(bus_kw - level_kw)
+            yield dc_kw
+            if isfinite(self.first.rating_kw):
+                yield dc_kw - self._dc_of(self.first.rating_kw)
+                yield dc_kw - self._dc_of(-self.first.rating_kw)
+
+    def sun_knees_kw(self, battery_kw: float) -> Iterable[float]:
+        """Solar powers worth a look with this battery power [kW]."""
+        if self.least_sun_kw == self.sun_kw:
+            return (self.sun_kw,)
+        bus_kw = self.load_kw + (0.0 if self.battery_on_dc else battery_kw)
+        found = [self.sun_kw, self.least_sun_kw]
+        if self.sun_on_dc:
+            dc_kw = battery_kw if self.battery_on_dc else 0.0
+            found += [self._dc_of(bus_kw - level_kw) + dc_kw for level_kw in self.levels_kw]
+            if isfinite(self.first.rating_kw):
+                found.append(self._dc_of(self.first.rating_kw) + dc_kw)
+            found.append(dc_kw)
+        else:
+            given_kw = self.inverter_ac_kw(battery_kw, 0.0) or 0.0
+            found += [bus_kw - given_kw - level_kw for level_kw in self.levels_kw]
+        return [kw for kw in found if self.least_sun_kw <= kw <= self.sun_kw]
+
+    def _dc_of(self, ac_kw: float) -> float:
+        """DC power that gives this AC power [kW]."""
+        return ac_kw / self.first.to_ac_eff if ac_kw >= 0.0 else ac_kw * self.first.to_dc_eff
+
+
+def _named(pv: Pv | None, available_kw: Mapping[str, float] | None) -> float:
+    """Solar power there is now [kW]."""
+    if pv is None:
+        return 0.0
+    return float((available_kw or {}).get(pv.name, float(pv.available_kw[0])))
+
+
+def _parts(problem: DispatchProblem) -> tuple[Battery, Pv | None, HybridInverter | None] | None:
+    """The battery and what is around it, where the battery's power is all there is to decide; None elsewhere."""
+    batteries, roofs, inverters = problem.of(Battery), problem.of(Pv), problem.of(HybridInverter)
+    if len(batteries) != 1 or len(roofs) > 1 or len(inverters) > 1:
+        return None
+    if len(problem.assets) != len(batteries) + len(roofs) + len(inverters):
+        return None
+    battery = batteries[0]
+    grid, prices = problem.grid, problem.prices
+    plain = not (
+        problem.tariffs
+        or problem.demand_charges
+        or problem.demand_responses
+        or problem.capacity_limits
+        or problem.change_costs
+        or battery.wear_segments
+        or battery.standby_loss_frac_per_h
+        or battery.asked_kw is not None
+        or battery.stored_kwh > battery.capacity_kwh
+        or np.min(grid.import_rating_kw) < inf
+        or np.min(grid.export_rating_kw) < inf
+        or problem.intervals < 2
+    )
+    if not plain or np.any(np.asarray(prices.export_per_kwh) > prices.import_per_kwh):
+        return None
+    return battery, roofs[0] if roofs else None, inverters[0] if inverters else None
+
+
+def _at_first(value: Series) -> float:
+    return float(np.asarray(value).reshape(-1)[0])
+
+
+def _first(
+    problem: DispatchProblem, battery: Battery, pv: Pv | None, inverter: HybridInverter | None
+) -> _First:
+    """Read the first interval's numbers where the compiled model reads them."""
+    money = site_parameters(problem, site_shape(problem, soft=True))["grid"]
+    storing = battery.parameters(problem)
+    using = {} if pv is None else pv.parameters(problem)
+    passing = {} if inverter is None else inverter.parameters(problem)
+    return _First(
+        hours=float(problem.hours[0]),
+        import_cost=_at_first(money["import_cost"]) + _at_first(money["tie_import"]),
+        export_gain=-_at_first(money["export_cost"]) - _at_first(money["tie_export"]),
+        excess_cost=limit_price(problem) * float(problem.hours[0]),
+        import_limit_kw=_at_first(problem.grid.import_limit_kw),
+        export_limit_kw=_at_first(problem.grid.export_limit_kw),
+        charge_cost=_at_first(storing["tie_charge"]),
+        discharge_cost=_at_first(storing["tie_discharge"]) + _at_first(storing["discharge_cost"]),
+        used_cost=_at_first(using.get("tie_used", 0.0)),
+        to_ac_cost=_at_first(passing.get("tie_to_ac", 0.0)),
+        to_dc_cost=_at_first(passing.get("tie_to_dc", 0.0)),
+        charge_limit_kw=_at_first(battery.charge_limit_kw),
+        discharge_limit_kw=_at_first(battery.discharge_limit_kw),
+        rating_kw=inf if inverter is None else _at_first(inverter.rating_kw),
+        to_ac_eff=1.0 if inverter is None else inverter.to_ac_efficiency_frac,
+        to_dc_eff=1.0 if inverter is None else inverter.to_dc_efficiency_frac,
+        draws_from_bus=True if inverter is None else inverter.draws_from_bus,
+    )
+
+
+def _expected_worth(
+    problem: DispatchProblem,
+    besides: Sequence[tuple[float, DispatchProblem]],
+    battery: Battery,
+    first: _First,
+) -> StoredWorth | None:
+    """Mean of the worths in all that may come; None as soon as one of them cannot be traced."""
+    cases = [(1.0 - sum(weight for weight, _ in besides), problem), *besides]
+    worths: list[tuple[float, StoredWorth]] = []
+    basis: Basis | None = None
+    for weight, case in cases:
+        worth, basis = _trace(case, battery, first, basis)
+        if worth is None:
+            return None
+        worths.append((weight, worth))
+    if len(worths) == 1:
+        return worths[0][1]
+    stored_kwh = np.unique(np.concatenate([worth.stored_kwh for _, worth in worths]))
+    mean = sum(weight * np.interp(stored_kwh, worth.stored_kwh, worth.worth) for weight, worth in worths)
+    return StoredWorth(stored_kwh=stored_kwh, worth=np.asarray(mean))
+
+
+def _trace(
+    problem: DispatchProblem, battery: Battery, first: _First, basis: Basis | None
+) -> tuple[StoredWorth | None, Basis]:
+    """Find the worth of stored energy wherever the first interval can bring it; None where that is not concave.
+
+    The battery rests in the first interval of the model that is solved, so what is stored after it is what is given.
+    Between two points whose tangents meet on the curve there is exactly one bend, at the meeting point. `basis` is where
+    the solver starts, the one returned where it ended.
+    """
+    rest = np.array(np.broadcast_to(battery.charge_limit_kw, problem.intervals), dtype=np.float64)
+    give = np.array(np.broadcast_to(battery.discharge_limit_kw, problem.intervals), dtype=np.float64)
+    rest[0] = give[0] = 0.0
+    reach_up = first.hours * battery.charge_efficiency_frac * first.charge_limit_kw
+    reach_down = first.hours / battery.discharge_efficiency_frac * first.discharge_limit_kw
+    low = max(0.0, battery.stored_kwh - _REACHES * reach_down)
+    high = min(battery.capacity_kwh, battery.stored_kwh + _REACHES * reach_up)
+    if high - low <= 1e-6:
+        return None, basis
+    ask = _Asker(problem, replace(battery, charge_limit_kw=rest, discharge_limit_kw=give), basis)
+    return _concave(ask, low, high, problem.price_scale * max(1.0, battery.capacity_kwh)), ask.basis()
+
+
+def _concave(ask: _Asker, low: float, high: float, scale: float) -> StoredWorth | None:
+    """Find every bend of a concave curve between two points."""
+    left, right = ask(low), ask(high)
+    if left is None or right is None:
+        return None
+    points = [(low, left[0])]
+    waiting = [((low, *left), (high, *right))]
+    while waiting:
+        (a, worth_a, slope_a), (b, worth_b, slope_b) = waiting.pop()
+        straight = worth_a + slope_a * (b - a) - worth_b
+        if straight <= _SAME * scale or slope_a - slope_b <= 1e-12 or b - a <= 1e-7:
+            points.append((b, worth_b))
+            continue
+        meet = min(max((worth_b - worth_a + slope_a * a - slope_b * b) / (slope_a - slope_b), a), b)
+        top = worth_a + slope_a * (meet - a)
+        found = ask(meet) if ask.count < _MOST_SOLVES else None
+        if found is None:
+            return None
+        if top - found[0] <= _SAME * scale:
+            points += [(meet, found[0]), (b, worth_b)]
+            continue
+        middle = (meet, *found)
+        waiting += [(middle, (b, worth_b, slope_b)), ((a, worth_a, slope_a), middle)]
+    return StoredWorth(
+        stored_kwh=np.array([kwh for kwh, _ in points]), worth=np.array([worth for _, worth in points])
+    )
+
+
+class _Asker:
+    """Solves the model with the battery resting in the first interval, once per filling asked for."""
+
+    def __init__(self, problem: DispatchProblem, battery: Battery, basis: Basis | None) -> None:
+        assets = tuple(battery if asset.name == battery.name else asset for asset in problem.assets)
+        self.count = 0
+        self._problem = replace(problem, assets=assets)
+        self._battery = battery
+        self._key = f"a{self._problem.position(battery.name)}"
+        self._template, _ = template_of(site_shape(self._problem, soft=True))
+        self._vectors = self._template.vectors([self._problem])[0]
+        self._row = int(
+            np.arange(self._template.row_count)[self._template.rows[self._key, "stored_balance"]][0]
+        )
+        self._solver = own_solver()
+        self._solver.use_presolve(basis is None)
+        self._solver.load(self._template, self._vectors)
+        if basis is not None:
+            self._solver.start(basis)
+
+    def basis(self) -> Basis:
+        """Where the solver ended."""
+        return self._solver.basis()
+
+    def __call__(self, stored_kwh: float) -> tuple[float, float] | None:
+        """Worth and its slope with that much stored; None where the answer cannot be used."""
+        rhs = self._vectors.row_lower[self._row] + stored_kwh - self._battery.stored_kwh
+        self._solver.change_row(self._row, rhs)
+        self._solver.limit(seconds=self._problem.time_limit_s, gap=0.0)
+        answer = self._solver.run()
+        self._solver.use_presolve(False)
+        self.count += 1
+        scale = self._problem.price_scale
+        if answer.outcome is not Outcome.OPTIMAL or broken_families(
+            self._problem, self._template, self._vectors, answer
+        ):
+            return None
+        values = AssetValues(self._template, self._vectors, answer, self._key, scale)
+        return -answer.objective * scale, -float(values.row_dual("stored_balance")[0])

@@ -1,0 +1,158 @@
+"""The answer from marginal values of stored energy is the answer of a new solve, on any site it takes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from optimizer import (
+    Battery,
+    DispatchProblem,
+    GridConnection,
+    HybridInverter,
+    Prices,
+    Pv,
+    ValuedDispatch,
+    Vehicle,
+    WarmDispatch,
+)
+
+N = 48
+POWER_KW = 1e-4
+"""Decisions whose powers differ by less are the same [kW]; solver tolerances are 1e-9 of energies and money."""
+
+
+def site(
+    seed: int, *, hybrid: bool = False, dynamic: bool = False, curtailable: bool = True, **changes: object
+) -> DispatchProblem:
+    """A random home: load, clouds, prices by time of use or by the hour."""
+    rng = np.random.default_rng(seed)
+    hour = np.arange(N) / 2
+    buy = rng.uniform(0.05, 0.4, N) if dynamic else np.where((hour % 24 >= 15) & (hour % 24 < 20), 0.5, 0.21)
+    inverter = "inverter" if hybrid else None
+    shine = np.maximum(0.0, 5.0 * np.sin((hour - 6) / 12 * np.pi)) * rng.uniform(0.2, 1.0, N)
+    given: dict[str, object] = {
+        "site_id": "home",
+        "hours": np.full(N, 0.5),
+        "load_kw": rng.uniform(0.1, 3.0, N),
+        "prices": Prices(
+            import_per_kwh=buy, export_per_kwh=buy - rng.uniform(0.02, 0.1, N) if dynamic else 0.05
+        ),
+        "grid": GridConnection(
+            import_limit_kw=float(rng.choice([3.0, 6.0, 14.0])), export_limit_kw=float(rng.choice([0.0, 2.0, 5.0]))
+        ),
+        "assets": (
+            *((HybridInverter(name="inverter", rating_kw=4.0),) if hybrid else ()),
+            Pv(name="roof", available_kw=shine, curtailable=curtailable, inverter=inverter),
+            Battery(
+                name="battery",
+                capacity_kwh=6.4,
+                stored_kwh=float(rng.uniform(0.0, 6.4)),
+                charge_limit_kw=5.0,
+                discharge_limit_kw=4.0,
+                band_min_kwh=0.32,
+                end_value_per_kwh=0.15,
+                wear_per_kwh=float(rng.choice([0.0, 0.02])),
+                inverter=inverter,
+            ),
+        ),
+    }  # fmt: skip
+    return DispatchProblem(**(given | changes))  # type: ignore[arg-type]
+
+
+@settings(max_examples=25, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@given(
+    seed=st.integers(0, 10_000),
+    hybrid=st.booleans(),
+    dynamic=st.booleans(),
+    curtailable=st.booleans(),
+    load_kw=st.floats(0.0, 9.0),
+    sun_kw=st.floats(0.0, 6.0),
+    remaining_h=st.none() | st.floats(0.02, 0.5),
+    import_limit_kw=st.none() | st.floats(0.0, 4.0),
+    export_limit_kw=st.none() | st.floats(0.0, 4.0),
+)
+def test_the_worth_of_stored_energy_gives_the_decision_of_a_new_solve(
+    seed: int,
+    hybrid: bool,
+    dynamic: bool,
+    curtailable: bool,
+    load_kw: float,
+    sun_kw: float,
+    remaining_h: float | None,
+    import_limit_kw: float | None,
+    export_limit_kw: float | None,
+) -> None:
+    problem = site(seed, hybrid=hybrid, dynamic=dynamic, curtailable=curtailable)
+    valued, warm = ValuedDispatch(problem), WarmDispatch(problem)
+    now = {
+        "load_kw": load_kw,
+        "pv_available_kw": {"roof": sun_kw},
+        "remaining_h": remaining_h,
+        "import_limit_kw": import_limit_kw,
+        "export_limit_kw": export_limit_kw,
+    }
+    by_worth, by_solve = valued.resolve_first(**now), warm.resolve_first(**now)  # type: ignore[arg-type]
+    assert by_worth.net_consumption_kw == pytest.approx(dict(by_solve.net_consumption_kw), abs=POWER_KW)
+    assert by_worth.import_kw == pytest.approx(by_solve.import_kw, abs=POWER_KW)
+    assert by_worth.export_kw == pytest.approx(by_solve.export_kw, abs=POWER_KW)
+    assert by_worth.curtailed_kw == pytest.approx(dict(by_solve.curtailed_kw), abs=POWER_KW)
+
+
+@pytest.mark.parametrize("hybrid", [False, True], ids=["at the bus", "behind a hybrid inverter"])
+def test_an_ordinary_home_is_answered_without_a_solve(hybrid: bool) -> None:
+    for seed in range(6):
+        problem = site(seed, hybrid=hybrid, dynamic=seed % 2 == 0)
+        assert ValuedDispatch(problem).resolve_first(load_kw=2.5).solver_seconds == 0.0
+
+
+def test_worth_is_concave_and_its_slope_is_what_a_kwh_saves_later() -> None:
+    """One dear half hour of 2 kW load later: up to 1 kWh / 0.95 of store saves 0.5 per kWh, more is worth its end value."""
+    prices = np.full(N, 0.1)
+    prices[10] = 0.5
+    load = np.zeros(N)
+    load[10] = 2.0
+    battery = Battery(
+        name="battery", capacity_kwh=4.0, stored_kwh=1.0, charge_limit_kw=4.0, discharge_limit_kw=4.0,
+        end_value_per_kwh=0.02,
+    )  # fmt: skip
+    problem = DispatchProblem(
+        site_id="home", hours=np.full(N, 0.5), load_kw=load, prices=Prices(import_per_kwh=prices), assets=(battery,)
+    )  # fmt: skip
+    worth = ValuedDispatch(problem).worth
+    assert worth is not None
+    assert worth.per_kwh(3.0) == pytest.approx(0.02, abs=1e-4)
+    # below it, a kWh stored now saves buying one at 0.1 later: 1 / 0.95 kWh drawn per kWh stored
+    assert worth.per_kwh(0.5) == pytest.approx(0.1 / 0.95, abs=1e-4)
+    slopes = np.diff(worth.worth) / np.diff(worth.stored_kwh)
+    assert (np.diff(slopes) <= 1e-9).all()
+
+
+def test_a_site_with_more_to_decide_is_solved_anew() -> None:
+    problem = site(1)
+    car = Vehicle(
+        name="car", capacity_kwh=50.0, stored_kwh=10.0, wished_kwh=20.0, arrival=0.0, departure=20.0,
+        charge_limit_kw=7.4, min_charge_kw=1.4,
+    )  # fmt: skip
+    with_car = replace(problem, assets=(*problem.assets, car))
+    valued, warm = ValuedDispatch(with_car), WarmDispatch(with_car)
+    assert valued.worth is None
+    by_worth, by_solve = valued.resolve_first(load_kw=2.0), warm.resolve_first(load_kw=2.0)
+    assert by_worth.net_consumption_kw == pytest.approx(dict(by_solve.net_consumption_kw), abs=POWER_KW)
+
+
+def test_a_filling_the_trace_did_not_reach_is_solved_anew() -> None:
+    """Half an hour at 4 kW moves 2 kWh; a battery that is suddenly 4 kWh fuller is somewhere else."""
+    problem = site(2)
+    battery = problem.asset("battery")
+    assert isinstance(battery, Battery)
+    problem = replace(problem, assets=(*problem.assets[:-1], replace(battery, stored_kwh=0.5)))
+    valued, warm = ValuedDispatch(problem), WarmDispatch(problem)
+    now = {"load_kw": 1.0, "stored_kwh": {"battery": 6.0}}
+    by_worth, by_solve = valued.resolve_first(**now), warm.resolve_first(**now)  # type: ignore[arg-type]
+    assert by_worth.solver_seconds > 0.0
+    assert by_worth.net_consumption_kw == pytest.approx(dict(by_solve.net_consumption_kw), abs=POWER_KW)
