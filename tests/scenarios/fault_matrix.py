@@ -57,6 +57,8 @@ class Fault:
     """Long enough to see a setpoint run out."""
     sabotaged: bool = False
     """Whether it needs the service with parts that can be made to fail."""
+    with_broker: bool = False
+    """Whether building controllers listen at a broker meanwhile."""
     clock_off_s: float = 0.0
     """By how much the service's clock is wrong meanwhile [site s]."""
     longer_in: Mapping[str, tuple[float, str]] = field(default_factory=dict)
@@ -118,6 +120,21 @@ async def disk_full(stage: Stage, service: Instance) -> AsyncIterator[None]:
     )
 
 
+@asynccontextmanager
+async def broker_down(stage: Stage, service: Instance) -> AsyncIterator[None]:
+    """`kill -9` of Mosquitto; the channels find it again by themselves."""
+    broker = stage.broker
+    assert broker is not None
+    connected = broker.clients()
+    assert connected, "else the case says nothing"
+    broker.kill()
+    yield
+    broker.start()
+    await stage.cast.until(
+        lambda: broker.clients() > connected, within_s=BACK_S, what="the channel connects again"
+    )
+
+
 def devices(*roles: str, **faults: object) -> Breaks:
     """Break devices of every home: those of these roles that it has."""
 
@@ -161,6 +178,7 @@ FAULTS = (
     Fault(name="service frozen", breaks=frozen, limit_within_s=EXPIRY_S),
     Fault(name="database locked", breaks=database_locked, limit_within_s=ONE_LOOP_S),
     Fault(name="disk full", breaks=disk_full, limit_within_s=ONE_LOOP_S),
+    Fault(name="broker down", breaks=broker_down, limit_within_s=ONE_LOOP_S, with_broker=True),
     Fault(name="device silent", breaks=devices(*STEERED, silent=True), limit_within_s=EXPIRY_S),
     Fault(name="meter silent", breaks=devices("meter", silent=True), limit_within_s=EXPIRY_S),
     Fault(name="device late", breaks=devices(*EVERYTHING, delay_s=0.2), limit_within_s=EXPIRY_S),

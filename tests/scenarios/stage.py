@@ -5,10 +5,13 @@ whether the record knows of it.
 """
 
 import asyncio
+import getpass
 import json
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -116,8 +119,8 @@ class Play:
         """What the home may draw [kW]."""
         return self.import_limit_kw if self.event_kw is None else min(self.import_limit_kw, self.event_kw)
 
-    def site(self, home: ServedHome) -> str:
-        """Describe it to the service."""
+    def site(self, home: ServedHome, broker_port: int | None) -> str:
+        """Describe it to the service; with a broker, a building controller listens there."""
         roles = {
             "meter": "grid_meter",
             "inverter": "hybrid_inverter, rated_kw: 6.0, conversion_eff_frac: 0.97",
@@ -140,12 +143,17 @@ class Play:
                 "\n      - {kind: vehicle, name: car, device: charger, charge_limit_kw: 7.4, charge_min_kw: 4.14, "
                 'wished_kwh: 60, ready_by_local: "08:00"}'
             )
+        hub = (
+            ""
+            if broker_port is None
+            else f"\n    controllers: {{hub: {{channel: mqtt, broker: 'mqtt://127.0.0.1:{broker_port}'}}}}"
+        )
         backup = "\n    backup: {reserve_frac: 0.1, outage_h: 2}" if self.island else ""
         tariff = TARIFF.format(first=self.first_per_kwh, then=self.then_per_kwh).replace("\n", "\n  ")
         return (
             f"  - id: {self.name}\n    name: {self.name}\n"
             f"    connection: {{import_limit_kw: {self.import_limit_kw}, export_limit_kw: {self.export_limit_kw}}}"
-            f"{backup}{tariff}\n    devices:\n{devices}\n    assets:{assets}\n"
+            f"{hub}{backup}{tariff}\n    devices:\n{devices}\n    assets:{assets}\n"
         )
 
 
@@ -270,6 +278,38 @@ class Cast:
             await asyncio.sleep(0.1)
 
 
+class Broker:
+    """A Mosquitto of the stage's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self._log = folder / "mosquitto.log"
+        self._config = folder / "mosquitto.conf"
+        self._config.write_text(
+            f"user {getpass.getuser()}\nlistener {self.port} 127.0.0.1\nallow_anonymous true\n",
+            encoding="utf-8",
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it; returns before it listens, as everybody must bear."""
+        program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+        assert program is not None, "mosquitto is not installed"
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen([program, "-c", self._config], stdout=log, stderr=log)
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def clients(self) -> int:
+        """Return how often somebody connected so far."""
+        return self._log.read_text(encoding="utf-8").count("New client connected")
+
+
 @dataclass(kw_only=True)
 class Instance:
     """One process of the service."""
@@ -340,6 +380,7 @@ class Stage:
     cast: Cast
     store_url: str
     site_file: Path
+    broker: "Broker | None"
     stack: AsyncExitStack
     instances: list[Instance] = field(default_factory=list)
     _store: Store | None = None
@@ -439,6 +480,7 @@ async def staged(
     *,
     store_url: str | None = None,
     speed: float = SPEED,
+    with_broker: bool = False,
 ) -> AsyncIterator[Stage]:
     """Serve the homes of some plays; the service is started by whoever stages them."""
     clock = ScaledClock(site_start_at=SITE_START, wall_start_at=datetime.now(UTC), speed=speed)
@@ -453,9 +495,16 @@ async def staged(
             homes={home.spec.name: home for home in served},
             knobs=knobs,
         )
+        broker = Broker(folder) if with_broker else None
+        if broker is not None:
+            broker.start()
+            stack.callback(broker.kill)
         site_file = folder / "sites.yaml"
         site_file.write_text(
-            DEFAULTS + "".join(play.site(cast.homes[play.name]) for play in plays),
+            DEFAULTS
+            + "".join(
+                play.site(cast.homes[play.name], None if broker is None else broker.port) for play in plays
+            ),
             encoding="utf-8",
         )
         looking = asyncio.create_task(cast.keep_looking())
@@ -465,6 +514,7 @@ async def staged(
             cast=cast,
             store_url=store_url or f"sqlite:///{folder / 'ems.sqlite'}",
             site_file=site_file,
+            broker=broker,
             stack=stack,
         )
         yield stage

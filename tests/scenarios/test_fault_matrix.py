@@ -82,7 +82,7 @@ async def play_all(faults: Sequence[Fault], folder: Path) -> dict[tuple[str, str
 
 async def play(fault: Fault, plays: Sequence[Play], folder: Path) -> dict[str, Seen]:
     """Play one row."""
-    async with staged(folder, plays) as stage:
+    async with staged(folder, plays, with_broker=fault.with_broker) as stage:
         cast = stage.cast
         stage.announce_events()
         service = await stage.start(sabotaged=fault.sabotaged)
