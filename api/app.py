@@ -70,6 +70,7 @@ def create_app(service: RunningService, settings: Settings | None = None) -> Fas
             live=service.live,
             clock=service.clock,
             problems=service.problems,
+            leader=lambda: service.standing_by,
         ),
         commands=Commands(
             sites={site.id: site for site in service.sites},

@@ -55,6 +55,11 @@ class RunningService(Protocol):
         """What it counts."""
         ...
 
+    @property
+    def standing_by(self) -> str | None:
+        """Who writes to the devices instead of this instance; None when it does so itself."""
+        ...
+
     def problems(self) -> tuple[str, ...]:
         """Return why it is not well, each in one line; empty when it is."""
         ...

@@ -730,12 +730,14 @@ class Cycles(Wire):
 class HealthOut(Wire):
     """Whether the service does its work."""
 
-    status: Literal["ready", "not_ready"]
-    """`ready` when plans and setpoints can be relied on."""
+    status: Literal["ready", "standby", "not_ready"]
+    """`ready` when plans and setpoints can be relied on; `standby` when they can, and another instance makes them."""
     live: Literal[True]
     """The process answers."""
     reasons: list[str]
     """Why it is not ready."""
+    leader: str | None
+    """Who writes to the devices while this instance stands by; null when it does so itself."""
     latest_cycle_at: At | None
     """Start of the interval planned last."""
     next_cycle_at: At | None

@@ -66,7 +66,7 @@ class Counter:
             self.offset_kwh += last - raw_kwh
             return self._accept(raw_kwh, at), _exchanged(last, raw_kwh)
         rise = raw_kwh - last
-        hours = (at - last_at).total_seconds() / 3600.0
+        hours = max(0.0, (at - last_at).total_seconds() / 3600.0)
         most = None if max_kw is None else self._most_kwh(at, last_at, max_kw)
         if rise >= 0.0 and (most is None or rise <= most):
             return self._accept(raw_kwh, at), None

@@ -37,7 +37,8 @@ class _Group:
     read_at: datetime | None = None
 
     def is_due(self, at: datetime) -> bool:
-        return self.read_at is None or (at - self.read_at).total_seconds() >= self.period_s
+        # a reading from the future is one from before the clock was set back
+        return self.read_at is None or not 0.0 <= (at - self.read_at).total_seconds() < self.period_s
 
 
 class Reader:

@@ -338,7 +338,9 @@ class Writer:
             return False
         if not order.control.reverts or held.valid_until is None:
             return True
-        return (held.valid_until - self._clock()).total_seconds() >= RENEW_FRAC * order.valid_s
+        left_s = (held.valid_until - self._clock()).total_seconds()
+        # more than was given: the clock was set back since, and the device's own timer knows nothing of that
+        return RENEW_FRAC * order.valid_s <= left_s <= order.valid_s
 
     async def _send(self, request: _Request) -> None:
         words = request.words

@@ -4,6 +4,7 @@ Aware UTC inside. Local time appears only where a person or a tariff calendar as
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol, Self
@@ -96,6 +97,37 @@ class ManualClock:
     def advance(self, seconds: float) -> None:
         """Move the clock by `seconds` [s]."""
         self.at += timedelta(seconds=seconds)
+
+
+JUMP_S = 2.0
+"""A clock that moved this much more or less than time passed was set, or the machine slept [wall s]."""
+
+
+class JumpWatch:
+    """Compares a clock with the time that passed. Slewing, as NTP does it, is no jump.
+
+    Parameters
+    ----------
+    clock
+        The clock that may be set.
+    passed_s
+        A count of seconds nobody can set; it may stand while the machine sleeps.
+    """
+
+    def __init__(self, clock: Clock, passed_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._passed_s = passed_s
+        self._seen = (clock.now(), passed_s())
+
+    def jumped(self) -> timedelta | None:
+        """Return by how much site time was set forward (or back, below zero) since the last call; None if it was not."""
+        (at_before, s_before), self._seen = self._seen, (self._clock.now(), self._passed_s())
+        wall_per_site_s = self._clock.wall_seconds(1.0)
+        if wall_per_site_s <= 0.0:
+            return None
+        at, s = self._seen
+        jump = at - at_before - timedelta(seconds=(s - s_before) / wall_per_site_s)
+        return jump if abs(jump.total_seconds()) * wall_per_site_s > JUMP_S else None
 
 
 class StageWatch:

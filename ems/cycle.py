@@ -4,7 +4,7 @@ It only goes forward. What one cycle leaves for the next is its record, and noth
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -85,6 +85,10 @@ class Ports:
     """How long plans and setpoints may be acted on."""
     journal: Journal
     """Keeps setpoints before they are written, so that none is ever unknown."""
+    acting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by whoever decides and writes setpoints: the cycle and the fast loop never write at once."""
+    now: Callable[[], datetime] | None = None
+    """Site time, for what passes between decision and write; None: nothing does."""
 
 
 async def run_cycle(
@@ -144,22 +148,23 @@ async def run_cycle(
     counting = tuple(
         standing(site, (*orders, *state.signal), at=at) for site, state in zip(sites, states, strict=True)
     )
-    setpoints = tuple(
-        setpoint
-        for site, rest, plan, state, counts in zip(sites, steered, plans, states, counting, strict=True)
-        for setpoint in derive_setpoints(
-            site,
-            bounded_course(rest, course_of_plan(rest, plan, at), state, counts),
-            plan=plan,
-            at=at,
-            valid_until=at + ports.valid_for,
-            source=SetpointSource.OVERRIDE if counts.paused else SetpointSource.PLAN,
-            standing=counts,
+    async with ports.acting:
+        setpoints = tuple(
+            setpoint
+            for site, rest, plan, state, counts in zip(sites, steered, plans, states, counting, strict=True)
+            for setpoint in derive_setpoints(
+                site,
+                bounded_course(rest, course_of_plan(rest, plan, at), state, counts),
+                plan=plan,
+                at=at,
+                valid_until=at + ports.valid_for,
+                source=SetpointSource.OVERRIDE if counts.paused else SetpointSource.PLAN,
+                standing=counts,
+            )
         )
-    )
-    deliveries = await publish(
-        ports.devices, {site.id: site for site in sites}, setpoints, journal=ports.journal
-    )
+        deliveries = await publish(
+            ports.devices, {site.id: site for site in sites}, setpoints, journal=ports.journal, now=ports.now
+        )
     watch.lap("setpoint")
     for site, plan, counts in zip(sites, plans, counting, strict=True):
         held_back = counts.paused is None and any(plan.holds_back(pv.name, at) for pv in site.pvs)

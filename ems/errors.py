@@ -7,7 +7,9 @@ EmsError
 ├── UnknownAsset        the site has no such asset
 ├── UnknownSetpoint     the site has no such setpoint (any more)
 ├── NoPlan              the site has no plan yet
-└── StoreError          the store refused: disk full, locked, newer schema
+├── StoreError          the store refused: disk full, locked, newer schema
+├── MayNotAct           devices must not be written now: another instance leads, or nothing can be put on record
+└── Overdue             work that may hang did not come back in time
 
 Outcomes that are expected (a device that does not answer, a write that was refused) are values, not exceptions.
 """
@@ -74,3 +76,11 @@ class NoPlan(EmsError):
 
 class StoreError(EmsError):
     """The store refused to read or write."""
+
+
+class MayNotAct(EmsError):
+    """Devices must not be written now; the message says why."""
+
+
+class Overdue(EmsError):
+    """Work did not come back in time; the message says which and how long it was waited for."""

@@ -5,7 +5,6 @@ stored energy, or by solving the compiled dispatch again, warm, where that is no
 about to expire, and what it writes is journalled first. When it believes what it sees is told in `following.py`.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from datetime import datetime, timedelta
 from ems.clock import StageWatch
 from ems.conduct import ConductBook, without_derated
 from ems.cycle import CycleRecord, Ports
+from ems.errors import MayNotAct
 from ems.feedback import Edge, edges_of_conduct, edges_of_grid, edges_of_standing
 from ems.following import (
     Pace,
@@ -30,6 +30,7 @@ from ems.following import (
 )
 from ems.guard import bounded_course, within_limits
 from ems.hedging import USABLE, hedged_dispatch
+from ems.ladder import Ladder, rung_of
 from ems.live import Live, LiveState
 from ems.metrics import Metrics
 from ems.orders import Order, Standing, standing
@@ -120,7 +121,9 @@ class Pass:
     deliveries: tuple[Delivery, ...]
     """What became of it."""
     edges: tuple[Edge, ...] = ()
-    """What changed in whose word counts."""
+    """What changed: whose word counts, how devices behave, who steers."""
+    withheld: MayNotAct | None = None
+    """Why nothing was written although something should have been; None when nothing stood against it."""
 
 
 class FastLoop:
@@ -148,11 +151,10 @@ class FastLoop:
         self._failing: dict[str, str] = {}
         self.book = ConductBook()
         """How devices follow what they are asked."""
-        self.acting = asyncio.Lock()
-        """Held by whoever writes setpoints: the cycle and the loop never write at once."""
         self.trouble: str | None = None
         """Why the latest pass left a site to its devices by mistake of ours; None when it did not."""
         self._followed_at: datetime | None = None
+        self._ladder = Ladder(metrics)
         self._make_until = 0.0
 
     def follow(self, record: CycleRecord) -> None:
@@ -204,11 +206,25 @@ class FastLoop:
         """Whether every site has what decides its present interval; after a cycle that takes a few passes."""
         return all(course.made_for is not None for course in self._courses.values())
 
+    def resume(self, in_force: Sequence[Setpoint]) -> None:
+        """Take up what a process before this one asked of devices: it is written again when it is due, not at once."""
+        for course in self._courses.values():
+            course.asked.clear()
+        for setpoint in in_force:
+            if (taken := self._courses.get(setpoint.site_id)) is not None:
+                _replace(taken.asked, setpoint)
+
+    def let_go(self) -> None:
+        """Follow nothing any more: another instance does."""
+        self._courses.clear()
+        self._ladder.forget()
+        self._followed_at = None
+
     async def step(self, *, at: datetime, orders: Sequence[Order] = ()) -> Pass:
         """Read, decide, write what changed. Device trouble is a value; it ends nobody else's pass."""
         watch = StageWatch()
         snapshot = await take_snapshot(self._ports.devices, tuple(self._sites), at=at)
-        async with self.acting:
+        async with self._ports.acting:
             if self._followed_at is not None and at < self._followed_at:
                 # a cycle came in between: what was read is older than the plan that is in force now
                 return Pass(snapshot=snapshot, setpoints=(), deliveries=())
@@ -218,12 +234,28 @@ class FastLoop:
             self._make_until = time.perf_counter() + MAKE_WITHIN_S
             for reading in snapshot.sites:
                 setpoints += self._decide_or_let_go(reading, at=at, orders=orders, edges=edges)
-            deliveries = await publish(
-                self._ports.devices, self._sites, setpoints, journal=self._ports.journal
-            )
+            self._ladder.count()
+            withheld: MayNotAct | None = None
+            deliveries: tuple[Delivery, ...] = ()
+            try:
+                deliveries = await publish(
+                    self._ports.devices,
+                    self._sites,
+                    setpoints,
+                    journal=self._ports.journal,
+                    now=self._ports.now,
+                )
+            except MayNotAct as error:
+                setpoints, withheld = [], error
             self._remember(setpoints, deliveries)
         self._metrics.fast_loop_seconds.observe(watch.total_ms / 1e3)
-        return Pass(snapshot=snapshot, setpoints=tuple(setpoints), deliveries=deliveries, edges=tuple(edges))
+        return Pass(
+            snapshot=snapshot,
+            setpoints=tuple(setpoints),
+            deliveries=deliveries,
+            edges=tuple(edges),
+            withheld=withheld,
+        )
 
     def _decide_or_let_go(
         self, reading: SiteReading, *, at: datetime, orders: Sequence[Order], edges: list[Edge]
@@ -274,9 +306,11 @@ class FastLoop:
                 course.orders, course.state, course.made_for = orders, state, None
             course.standing = counts
             decided = self._course(course, state, at)
+            now = bounded_course(course.site, decided, _as_believed(course, state), counts)
+            edges += self._ladder.note(site.id, *rung_of(course.plan, now, state, counts), at=at)
             wanted = derive_setpoints(
                 site,
-                bounded_course(course.site, decided, _as_believed(course, state), counts),
+                now,
                 plan=course.plan,
                 at=at,
                 valid_until=at + self._validity(site),
@@ -305,12 +339,14 @@ class FastLoop:
     def _due(self, course: _Course, wanted: Setpoint, at: datetime) -> Setpoint | None:
         """Return what must be written now: what is new or moved far enough for what a write costs, or is half expired."""
         refused_at = course.refused_at.get(_key(wanted))
-        if refused_at is not None and at - refused_at < RETRY_SHARE * self._valid_for:
+        # here and below, an age below zero is from before the clock was set back: it says nothing
+        if refused_at is not None and timedelta(0) <= at - refused_at < RETRY_SHARE * self._valid_for:
             return None
         held = course.asked.get(_key(wanted))
         if held is None or (wanted.value_kw is None) is not (held.value_kw is None):
             return wanted
-        half_expired = at - held.valid_from >= (held.valid_until - held.valid_from) / 2
+        half = (held.valid_until - held.valid_from) / 2
+        half_expired = not timedelta(0) <= at - held.valid_from < half
         if wanted.value_kw is None or held.value_kw is None:
             return wanted if half_expired else None
         budget = None if course.urgent else self._budget(course.site, wanted, at)
@@ -506,7 +542,7 @@ class FastLoop:
 
     async def hear(self, setpoint: Setpoint, delivery: Delivery) -> None:
         """Take over what a building controller answered to a setpoint that was sent to it, while that is in force."""
-        async with self.acting:
+        async with self._ports.acting:
             course = self._courses.get(setpoint.site_id)
             held = None if course is None else course.asked.get(_key(setpoint))
             if held is not None and held.id == setpoint.id:

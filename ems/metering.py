@@ -68,6 +68,8 @@ class SiteMeter:
     """Counters at the last boundary; survives a restart through the cycle record."""
     curtailed: bool = False
     """Whether solar power was held back since the boundary."""
+    disturbed: bool = False
+    """Whether the clock was set since the boundary: the interval is longer or shorter than it claims."""
     _channels: dict[str, _Channel] = field(default_factory=dict)
     unsettled: tuple[MeasuredInterval, ...] = ()
     """Closed intervals that are in no record yet: kept, should a cycle fail after it closed them."""
@@ -111,12 +113,13 @@ class SiteMeter:
             return ()
         risen = self._risen(before, self.marks)
         energy: dict[str, float | None] = {}
-        filled = missed > 0
+        disturbed, self.disturbed = self.disturbed, False
+        filled = missed > 0 or disturbed
         for name, (kwh, sparse) in sampled.items():
             counted = risen.get(name)
             energy[name] = kwh if counted is None else counted / count
             filled = filled or (counted is None and (sparse or self._is_counted(name)))
-        if missed or energy["load"] is None:
+        if missed or disturbed or energy["load"] is None:
             energy["load"] = self._balance(energy)
             filled = True
         curtailed, self.curtailed = self.curtailed, False
@@ -141,9 +144,16 @@ class SiteMeter:
         self.unsettled += closed
         return closed
 
+    def disturb(self) -> None:
+        """The clock was set: what lies between two samples around it is no span, and this interval is an estimate."""
+        self.disturbed = True
+        for channel in self._channels.values():
+            channel.last_at = None
+
     def forget(self) -> None:
         """Begin anew, as at a first start: the clock had been wrong, so nothing here can be laid to an interval."""
         self.marks = None
+        self.disturbed = False
         self._channels.clear()
         self.unsettled = ()
 

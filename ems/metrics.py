@@ -199,6 +199,20 @@ class Metrics:
             "ems_last_cycle_timestamp_seconds", "Site time of the latest cycle", registry=self.registry
         )
         self.store_queue = Gauge("ems_store_queue", "Writes waiting for the store", registry=self.registry)
+        self.leader = Gauge(
+            "ems_leader",
+            "1 when this instance writes to devices, 0 when it stands by",
+            registry=self.registry,
+        )
+        self.rungs = Gauge(
+            "ems_sites",
+            "Sites at present, by rung of the ladder of control",
+            ["rung"],
+            registry=self.registry,
+        )
+        self.clock_jumps = Counter(
+            "ems_clock_jumps_total", "Times the clock was set, or the machine slept", registry=self.registry
+        )
         by_model = ["series", "model", "lead_h"]
         self.forecast_error_ratio = Gauge(
             "ems_forecast_error_ratio",

@@ -61,6 +61,7 @@ async def publish(
     setpoints: Sequence[Setpoint],
     *,
     journal: Journal,
+    now: Callable[[], datetime] | None = None,
 ) -> tuple[Delivery, ...]:
     """Write setpoints to their devices, all at once, one after the other within a device.
 
@@ -75,6 +76,9 @@ async def publish(
     journal
         Called first: a setpoint that reached a device is on record even if the service dies on the way. It also hands
         setpoints to building controllers, which carry out those of the assets that name one.
+    now
+        Site time. A device is given what is left of a setpoint's validity when it is written, however long it took to
+        get there; without a clock, all of it.
     """
     if setpoints:
         await journal(setpoints)
@@ -92,7 +96,9 @@ async def publish(
             sent.append(_sent(setpoint, asset.controller))
             continue
         by_device.setdefault((setpoint.site_id, asset.device), []).append(setpoint)
-    written = await asyncio.gather(*(_write_all(devices[key], group) for key, group in by_device.items()))
+    written = await asyncio.gather(
+        *(_write_all(devices[key], group, now) for key, group in by_device.items())
+    )
     return (*kept, *(delivery for group in written for delivery in group), *sent)
 
 
@@ -110,12 +116,23 @@ def _sent(setpoint: Setpoint, controller: str) -> Delivery:
     )
 
 
-async def _write_all(device: Device, setpoints: Sequence[Setpoint]) -> list[Delivery]:
-    return [_delivery(setpoint, await _write(device, setpoint)) for setpoint in setpoints]
+async def _write_all(
+    device: Device, setpoints: Sequence[Setpoint], now: Callable[[], datetime] | None
+) -> list[Delivery]:
+    return [_delivery(setpoint, await _write(device, setpoint, now)) for setpoint in setpoints]
 
 
-async def _write(device: Device, setpoint: Setpoint) -> Receipt:
-    valid_s = (setpoint.valid_until - setpoint.valid_from).total_seconds()
+async def _write(device: Device, setpoint: Setpoint, now: Callable[[], datetime] | None) -> Receipt:
+    at = setpoint.valid_from if now is None else max(setpoint.valid_from, now())
+    valid_s = (setpoint.valid_until - at).total_seconds()
+    if valid_s <= 0.0 and setpoint.value_kw is not None:
+        return Refused(
+            control=setpoint.quantity,
+            asked=setpoint.value_kw,
+            at=at,
+            rule="expired",
+            reason=f"valid until {setpoint.valid_until.isoformat()}, its turn came at {at.isoformat()}",
+        )
     match setpoint.quantity:
         case Quantity.BATTERY_POWER:
             return await device.write_battery_power(setpoint.value_kw or 0.0, valid_s=valid_s)

@@ -59,6 +59,8 @@ LOST_AFTER_S = 300.0
 """Powers older than this say nothing about the present [site s]."""
 LOST_AFTER_WALL_S = 10.0
 """The same for a replay that runs faster than real time [wall s]."""
+LEADER_LATE = timedelta(minutes=1)
+"""How much later than two intervals the latest cycle of a leader may be."""
 STEP = timedelta(minutes=15)
 """Planning interval assumed before there is a plan."""
 
@@ -204,6 +206,8 @@ class Health:
     """Whether plans and setpoints can be relied on now."""
     reasons: tuple[str, ...]
     """Why not, each in one line; empty when ready."""
+    leader: str | None
+    """Who writes to the devices while this instance stands by; None when it does so itself."""
     latest: CycleRow | None
     """The latest cycle."""
     next_at: datetime | None
@@ -275,9 +279,14 @@ class Queries:
         live: Live,
         clock: Clock,
         problems: Callable[[], Sequence[str]] = tuple,
+        leader: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """Take what answers rest on; `problems` says why the service is not well, each in one line."""
+        """Take what answers rest on.
+
+        `problems` says why the service is not well, each in one line; `leader` who acts while it stands by.
+        """
         self._problems = problems
+        self._leader = leader
         self._sites = {site.id: site for site in sorted(sites, key=lambda site: site.id)}
         self._store = store
         self._live = live
@@ -459,20 +468,24 @@ class Queries:
 
     def health(self) -> Health:
         """Tell whether the service does its work, and why not."""
-        now = self._clock.now()
+        now, leader = self._clock.now(), self._leader()
         try:
             rows = self._store.cycles(now - timedelta(hours=24), now + STEP)
         except StoreError as error:
             return Health(
-                ready=False, reasons=(*self._problems(), f"the store cannot be read: {error}"), latest=None, next_at=None,
-                cycles_24h=0, missed_24h=0, overlapped_24h=0,
+                ready=False, reasons=(*self._problems(), f"the store cannot be read: {error}"), leader=leader,
+                latest=None, next_at=None, cycles_24h=0, missed_24h=0, overlapped_24h=0,
             )  # fmt: skip
         latest = rows[-1] if rows else None
         step = self._cadence(rows)
-        reasons = tuple(self._problems())
+        reasons = list(self._problems())
+        if leader is not None and (latest is None or now - latest.at > 2 * step + LEADER_LATE):
+            seen = "none yet" if latest is None else f"from {latest.at.isoformat()}"
+            reasons.append(f"standing by, but the latest cycle of the leader ({leader}) is {seen}")
         return Health(
             ready=not reasons,
-            reasons=reasons,
+            reasons=tuple(reasons),
+            leader=leader,
             latest=latest,
             next_at=None if latest is None else latest.at + step,
             cycles_24h=len(rows),

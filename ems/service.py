@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -13,27 +14,30 @@ from apscheduler.events import EVENT_JOB_MAX_INSTANCES
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from drivers import LinkPool
+from ems.bounded import Bounded
 from ems.channels import Channels, Ledger, opener
-from ems.clock import interval_start
+from ems.clock import JumpWatch, interval_start
 from ems.cycle import CycleRecord, Ports, run_cycle
-from ems.errors import StoreError
-from ems.fast_loop import FastLoop, Pass
+from ems.errors import MayNotAct, StoreError
+from ems.fast_loop import IN_FORCE, FastLoop, Pass
 from ems.feedback import Edge
 from ems.forecast_watch import ForecastWatch
 from ems.foresight import Foresight
+from ems.lead import Lead
 from ems.live import Live
 from ems.metrics import Metrics
 from ems.orders import Order
 from ems.outbox import Outbox
 from ems.plan import PlanSource
-from ems.planning import solve_in_process
+from ems.planning import Solve, solve_in_process
 from ems.publishing import Delivery, DeliveryOutcome, publish
 from ems.readings import Device, Snapshot
 from ems.schedule import GridTrigger
 from ems.setpoints import Setpoint, SetpointSource, derive_setpoints
 from ems.settings import Settings, read_settings
 from ems.site import Site
-from ems.store import Retention, Store
+from ems.store import DeliveredSetpoint, Retention, Store
+from ems.watchdog import Manager
 from ems.wiring import (
     device_figures,
     keep_models,
@@ -59,6 +63,17 @@ KEEP_READINGS_EVERY = timedelta(minutes=1)
 STOP_WITHIN_S = 10.0
 """Longest wait for a running pass when the service stops [s]."""
 PRUNE_EVERY = timedelta(hours=6)
+STEADY_FOR = timedelta(hours=1)
+"""Nothing is pruned before the clock has run so long without being set: a wrong one would remove what is young."""
+WATCH_EVERY_S = 1.0
+"""Between two looks at the lead, the clock and the service itself [s]."""
+JOURNAL_BEHIND_S = 60.0
+"""A store that has not accepted a write for so long: devices go back to their own mode until it does [s]."""
+STUCK_S = 60.0
+"""A pass of the fast loop that takes longer hangs [s]."""
+SOLVE_SHARE = 0.4
+"""Share of the interval the optimiser may take for the batch; then the site steps down."""
+SOLVE_AT_LEAST_S = 10.0
 
 
 class Service:
@@ -76,6 +91,10 @@ class Service:
         The field connections, closed when the service stops, and the devices on them by (site id, device name).
     foresight
         The forecasters.
+    solve
+        The optimiser.
+    manager
+        The service manager, told how the service is.
     folders, environment
         Where the secrets of building controllers lie: the folder of each site's file, and variables. Needed only
         where a site names a controller that has one.
@@ -90,6 +109,8 @@ class Service:
         links: LinkPool,
         devices: Mapping[tuple[str, str], Device],
         foresight: Foresight,
+        solve: Solve = solve_in_process,
+        manager: Manager = Manager(),  # noqa: B008 - frozen and without state
         folders: Mapping[str, Path] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
@@ -101,9 +122,12 @@ class Service:
         self.metrics.watch(partial(device_figures, devices), partial(link_figures, links))
         self.live = Live()
         self.outbox = Outbox(self.metrics)
+        self.lead = Lead(store.lease(), self.metrics)
+        self.manager = manager
         self.ledger = Ledger(self.sites, store=store, clock=self.clock, metrics=self.metrics)
         """What building controllers said."""
-        self._channels = Channels(
+        self._new_channels = partial(
+            Channels,
             self.sites,
             link=opener(
                 folders=folders or {},
@@ -119,6 +143,7 @@ class Service:
             metrics=self.metrics,
             read_only=settings.read_only,
         )
+        self._channels = self._new_channels()
         self.latest = store.latest_record()
         """Record of the latest cycle, of this process or of the one before."""
         self.cycle_trouble: str | None = None
@@ -128,6 +153,20 @@ class Service:
         self._overlapped = 0
         self._kept_at: datetime | None = None
         self._pruned_at: datetime | None = None
+        self._steady_since: datetime | None = None
+        self._jumps = JumpWatch(self.clock)
+        self._acts = False
+        self._held_back: str | None = None
+        self._cycling = asyncio.Lock()
+        self._cycle_began_s: float | None = None
+        self._pass_began_s: float | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._catching_up: asyncio.Future[None] | None = None
+        self._status_told = ""
+        interval_wall_s = self.clock.wall_seconds(settings.interval.total_seconds())
+        self._solve = Bounded(
+            solve, within_s=max(SOLVE_AT_LEAST_S, SOLVE_SHARE * interval_wall_s), what="the optimiser"
+        )
         self._orders: tuple[Order, ...] = ()
         self._loop_task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -144,9 +183,10 @@ class Service:
                 at=None if before is None else before.at,
             ),
             foresight=foresight,
-            solve=solve_in_process,
+            solve=self._solve,
             valid_for=settings.interval + GRACE + self._loop_span,
             journal=self._journal,
+            now=self.clock.now,
         )
         self._fast_loop = FastLoop(
             self.sites,
@@ -164,55 +204,66 @@ class Service:
         )
 
     async def start(self) -> None:
-        """Begin: follow the plans left by the process before, catch up, then keep the schedule."""
-        if self.latest is not None:
-            self._fast_loop.follow(self.latest)
-        self._shares, self._share_troubles = await share_devices(self.sites, self._links)
-        await self._settle_unanswered()
+        """Begin to lead, or to stand by for whoever does."""
+        self._jumps = JumpWatch(self.clock)
+        self._steady_since = self.clock.now()
         loop = asyncio.get_running_loop()
         self.ledger.listen(
             lambda setpoint, delivery: asyncio.run_coroutine_threadsafe(
                 self._fast_loop.hear(setpoint, delivery), loop
             )
         )
-        await self._channels.start()
         self._scheduler.add_listener(self._note_overlap, EVENT_JOB_MAX_INSTANCES)
-        self._scheduler.add_job(self._cycle, trigger=self._trigger, id="cycle")
-        boundary = self._trigger.boundary()
-        if self.latest is None or self.latest.at < boundary:
-            await self._cycle()
         self._scheduler.start()
-        if self.settings.fast_loop_s > 0:
-            self._loop_task = asyncio.create_task(self._follow_meters(), name="fast-loop")
+        if await self.lead.take():
+            await self._begin_to_act()
+            if self._behind():
+                await self._cycle()
+            self._run_fast_loop()
+        self._watching = asyncio.create_task(self._keep_watch(), name="watch")
         log.info("service.started sites=%d interval_s=%d", len(self.sites), self._step_s)
+        self.manager.say("READY=1")
 
     async def stop(self) -> None:
-        """End: no new cycle, devices back to their own mode, everything that waits written."""
+        """End: no new cycle, devices back to their own mode or left to a successor, everything that waits written."""
+        self.manager.say("STOPPING=1")
         self._stopping.set()
-        if self._loop_task is not None:
-            # the running pass is let finish: what it began to write gets its outcome
-            await asyncio.wait([self._loop_task], timeout=STOP_WITHIN_S)
-            self._loop_task.cancel()
-        async with self._fast_loop.acting:
-            if self._scheduler.running:
-                self._scheduler.shutdown(wait=False)
-            await self._release()
-        await self._channels.stop()
-        await self._settle_unanswered()
+        if self._watching is not None:
+            await self._watching
+        await self._end_acting()
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
+        async with self._ports.acting:
+            if await self.lead.still() and not await self._left_to_successor():
+                await self._release(SetpointSource.SAFETY)
+        if self.lead.mine:
+            await self._channels.stop()
+            await self._settle_unanswered()
+            self._keep_memories(self._ports.devices)
         await self._forecasts.stop()
-        self._keep_memories(self._ports.devices)
         if self._pruning is not None:
             await self._pruning
         if not await self.outbox.flush():
             log.error("store.lost_at_stop waiting=%d cause=%s", self.outbox.waiting, self.outbox.trouble)
-        await self._shares.aclose()
         await self._links.close()
+        await self.lead.give_up()
         self.store.close()
         log.info("service.stopped")
 
+    @property
+    def standing_by(self) -> str | None:
+        """Who leads instead of this instance; None when it leads itself."""
+        return None if self.lead.mine else self.lead.holder or "nobody yet"
+
     def problems(self) -> tuple[str, ...]:
         """Return why the service is not well, each in one line; empty when it is."""
+        if not self.lead.mine:
+            return ()
         found = []
+        if self._held_back:
+            found.append(f"devices are not written: {self._held_back}")
+        if self._solve.hangs_s:
+            found.append(f"the optimiser has not come back for {self._solve.hangs_s:.0f} s")
         if self.latest is None:
             found.append("no cycle has run yet")
         elif self.clock.now() - self.latest.at > 2 * self.settings.interval + GRACE:
@@ -230,13 +281,166 @@ class Service:
             found.append(f"the store refuses: {self.outbox.trouble} ({self.outbox.waiting} writes wait)")
         return tuple(found)
 
+    async def _keep_watch(self) -> None:
+        """Look after the lead, the clock and what waits, once a second; the manager hears of it while all is well."""
+        failing = False
+        while not self._stopping.is_set():
+            try:
+                await self._look_around()
+                failing = False
+            except Exception:
+                if not failing:
+                    log.exception("service.watch_failed")
+                failing = True
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), timeout=WATCH_EVERY_S)
+
+    async def _look_around(self) -> None:
+        if await self.lead.still():
+            jump = self._jumps.jumped()
+            if jump is not None:
+                await self._clock_was_set(jump)
+        elif self._acts:
+            await self._end_acting()
+            self._fast_loop.let_go()
+            await self._channels.stop()
+            self._channels = self._new_channels()
+            # many devices take one client: they are the successor's now
+            await self._links.close()
+        elif await self.lead.take():
+            try:
+                await self._take_over()
+            except BaseException:
+                # a lead that is not used is somebody else's, or ours in a second
+                await self._end_acting()
+                await self.lead.give_up()
+                raise
+        self.outbox.retry()
+        if self._held_back and self.outbox.behind_s == 0.0:
+            log.warning("devices.written_again the store accepts")
+            self._held_back = None
+        if not self.stuck():
+            self.manager.well()
+        if self._status() != self._status_told:
+            self._status_told = self._status()
+            self.manager.say(f"STATUS={self._status_told}")
+
+    def _status(self) -> str:
+        if not self.lead.mine:
+            return f"standing by, {self.standing_by} leads"
+        return "; ".join(self.problems()) or "leads"
+
+    def stuck(self) -> tuple[str, ...]:
+        """Return what hangs in a way that only a new process mends; empty when nothing does."""
+        now_s = time.monotonic()
+        interval_s = self.clock.wall_seconds(self.settings.interval.total_seconds())
+        hangs_after_s = {
+            "a pass of the fast loop": (self._pass_began_s, max(STUCK_S, 5 * self.settings.fast_loop_s)),
+            "a cycle": (self._cycle_began_s, max(STUCK_S, interval_s)),
+        }
+        found = [
+            f"{what} has been running for {now_s - began_s:.0f} s"
+            for what, (began_s, longest_s) in hangs_after_s.items()
+            if began_s is not None and now_s - began_s > longest_s
+        ]
+        if self._solve.hangs_s > max(STUCK_S, interval_s):
+            found.append(f"the optimiser has not come back for {self._solve.hangs_s:.0f} s")
+        return tuple(found)
+
+    async def _begin_to_act(self) -> None:
+        """Follow the plans and setpoints that are in force, and keep the schedule."""
+        self._acts = True
+        if self.latest is not None:
+            self._fast_loop.follow(self.latest)
+        self._shares, self._share_troubles = await share_devices(self.sites, self._links)
+        self._fast_loop.resume(await self._settle_unanswered())
+        await self._channels.start()
+        self._scheduler.add_job(self._cycle, trigger=self._trigger, id="cycle", replace_existing=True)
+
+    def _behind(self) -> bool:
+        return self.latest is None or self.latest.at < self._trigger.boundary()
+
+    def _run_fast_loop(self) -> None:
+        if self.settings.fast_loop_s > 0:
+            self._loop_task = asyncio.create_task(self._follow_meters(), name="fast-loop")
+
+    def _catch_up(self) -> None:
+        """Run a cycle now, beside whoever asks for it."""
+        self._catching_up = asyncio.ensure_future(self._cycle())
+
+    async def _take_over(self) -> None:
+        """Go on where the instance that led until now ended."""
+        self.latest = await asyncio.to_thread(self.store.latest_record)
+        before = self.latest
+        marks = make_meters(
+            self.sites,
+            step_s=self._step_s,
+            readings={} if before is None else {r.site_id: r for r in before.snapshot.sites},
+            at=None if before is None else before.at,
+        )
+        for site_id, meter in self._ports.meters.items():
+            meter.forget()
+            meter.marks = marks[site_id].marks
+        restore_memories(self._ports.devices, await asyncio.to_thread(self.store.device_memories))
+        now = self.clock.now()
+        await asyncio.to_thread(learn_from_store, self._ports.foresight, self.store, now=now)
+        self._jumps = JumpWatch(self.clock)
+        self._steady_since = now
+        self._kept_at = self._pruned_at = None
+        await self._begin_to_act()
+        self._run_fast_loop()
+        if self._behind():
+            self._catch_up()
+
+    async def _end_acting(self) -> None:
+        """Stop schedule and fast loop; what they are just writing gets its outcome."""
+        self._acts = False
+        if self._scheduler.get_job("cycle") is not None:
+            self._scheduler.remove_job("cycle")
+        if self._loop_task is not None:
+            await asyncio.wait([self._loop_task], timeout=STOP_WITHIN_S)
+            self._loop_task.cancel()
+            self._loop_task = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_WITHIN_S), self._cycling:
+                pass
+        await self._shares.aclose()
+
+    async def _left_to_successor(self) -> bool:
+        """Tell whether devices keep what they were asked: the next process follows it, or it expires."""
+        if await self.lead.awaited():
+            log.info("service.hands_over another instance stands by")
+            return True
+        if self.settings.keep_on_stop:
+            log.info("service.leaves_setpoints until they expire")
+        return self.settings.keep_on_stop
+
+    async def _clock_was_set(self, jump: timedelta) -> None:
+        """Plan for the time it is now; timers of the schedule were made for the time before."""
+        log.warning("clock.jumped by_s=%.0f now=%s", jump.total_seconds(), self.clock.now().isoformat())
+        self.metrics.clock_jumps.inc()
+        self._steady_since = self.clock.now()
+        self._kept_at = self._pruned_at = None
+        for meter in self._ports.meters.values():
+            meter.disturb()
+        self._scheduler.reschedule_job("cycle", trigger=self._trigger)
+        self._catch_up()
+
     async def _cycle(self) -> None:
         """Run one cycle for the boundary just reached; an error ends this cycle, never the schedule."""
-        if self._stopping.is_set():
+        async with self._cycling:
+            self._cycle_began_s = time.monotonic()
+            try:
+                await self._cycle_now()
+            finally:
+                self._cycle_began_s = None
+
+    async def _cycle_now(self) -> None:
+        if not self._acts or self._stopping.is_set():
             return
         at = self._trigger.boundary()
         before = self.latest
-        if before is not None and before.at > at + self.settings.interval:
+        if before is not None and before.at > self.clock.now() + GRACE:
             log.error(
                 "clock.was_ahead latest=%s now=%s: beginning anew", before.at.isoformat(), at.isoformat()
             )
@@ -257,18 +461,20 @@ class Service:
             log.warning("cycle.missed count=%d until=%s", missed, at.isoformat())
         try:
             self._orders = await self._ordered(at)
-            async with self._fast_loop.acting:
-                record = await run_cycle(
-                    self.sites,
-                    self._ports,
-                    before,
-                    at=at,
-                    orders=self._orders,
-                    conducts=self._fast_loop.book.conducts,
-                    missed=missed,
-                    overlapped=overlapped,
-                )
-                self._fast_loop.follow(record)
+            record = await run_cycle(
+                self.sites,
+                self._ports,
+                before,
+                at=at,
+                orders=self._orders,
+                conducts=self._fast_loop.book.conducts,
+                missed=missed,
+                overlapped=overlapped,
+            )
+            self._fast_loop.follow(record)
+        except MayNotAct as error:
+            await self._hold_back(error)
+            return
         except Exception as error:
             if self.cycle_trouble is None:
                 log.exception("cycle.failed at=%s", at.isoformat())
@@ -320,17 +526,22 @@ class Service:
         """Run the fast loop until cancelled; a failing pass is logged once and the next one tried."""
         failing = False
         loop = asyncio.get_running_loop()
-        while not self._stopping.is_set():
+        while self._acts and not self._stopping.is_set():
             began = loop.time()
+            self._pass_began_s = time.monotonic()
             at = self.clock.now()
             try:
                 self._orders = await self._ordered(at)
-                self._keep(await self._fast_loop.step(at=at, orders=self._orders), at)
+                done = await self._fast_loop.step(at=at, orders=self._orders)
+                self._keep(done, at)
+                if done.withheld is not None:
+                    await self._hold_back(done.withheld)
                 failing = False
             except Exception:
                 if not failing:
                     log.exception("fast_loop.failed")
                 failing = True
+            self._pass_began_s = None
             pause_s = max(0.0, self.settings.fast_loop_s - (loop.time() - began))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), timeout=pause_s)
@@ -361,8 +572,27 @@ class Service:
             self.outbox.post(partial(self.store.save_device_memories, kept, self.clock.now()))
 
     async def _journal(self, setpoints: Sequence[Setpoint]) -> None:
+        """Put setpoints on record before they are written; raises MayNotAct when they must not be."""
+        if self.outbox.behind_s > JOURNAL_BEHIND_S:
+            raise MayNotAct(f"the store has accepted nothing for {self.outbox.behind_s:.0f} s")
+        await self.outbox.put(partial(self.store.save_setpoints, tuple(setpoints), ()))
+        if not await self.lead.still():
+            raise MayNotAct("this instance does not lead any more")
+        self._channels.offer(setpoints)
+
+    async def _note(self, setpoints: Sequence[Setpoint]) -> None:
+        """Put on record that devices are given back; whatever else is the matter, that may be done."""
         await self.outbox.put(partial(self.store.save_setpoints, tuple(setpoints), ()))
         self._channels.offer(setpoints)
+
+    async def _hold_back(self, error: MayNotAct) -> None:
+        """Give the devices back once and then write nothing: what nobody can put on record must not go on."""
+        if self._held_back is None and self.lead.mine:
+            log.error("devices.held_back cause=%s", error)
+            self._held_back = str(error)
+            async with self._ports.acting:
+                self._fast_loop.resume(())
+                await self._release(SetpointSource.FAST_LOOP)
 
     async def _ordered(self, at: datetime) -> tuple[Order, ...]:
         """Return what people and the grid ask, now or later; the last known answer while the store refuses."""
@@ -371,24 +601,31 @@ class Service:
         except StoreError:
             return self._orders
 
-    async def _settle_unanswered(self) -> None:
-        """Say of setpoints journalled by a process that then died what is known of them: that nobody knows."""
+    async def _settle_unanswered(self) -> list[Setpoint]:
+        """Say of setpoints journalled by a process that then died what is known of them: that nobody knows.
+
+        Returns what is in force: the latest setpoint of each asset, where its device was seen to hold it.
+        """
         now = self.clock.now()
         since = now - 2 * self._ports.valid_for
         if self.latest is not None:
             since = min(since, self.latest.at - self._ports.valid_for)
 
-        def unanswered() -> list[Setpoint]:
-            return [
-                one.setpoint
-                for site in self.sites
-                for one in self.store.setpoints(site.id, since, now)
-                if one.delivery is None
-            ]
+        def asked() -> list[DeliveredSetpoint]:
+            return [one for site in self.sites for one in self.store.setpoints(site.id, since, now)]
 
-        setpoints = await asyncio.to_thread(unanswered)
+        found = await asyncio.to_thread(asked)
+        newest = {(one.setpoint.site_id, one.setpoint.asset): one for one in found}
+        in_force = [
+            one.setpoint
+            for one in newest.values()
+            if one.delivery is not None
+            and one.delivery.outcome in IN_FORCE
+            and one.setpoint.valid_until > now
+        ]
+        setpoints = [one.setpoint for one in found if one.delivery is None]
         if not setpoints:
-            return
+            return in_force
         log.warning("setpoints.unanswered count=%d the process before died while writing", len(setpoints))
         deliveries = tuple(
             Delivery(
@@ -404,26 +641,28 @@ class Service:
             for setpoint in setpoints
         )
         await self.outbox.put(partial(self.store.save_setpoints, setpoints, deliveries))
+        return in_force
 
-    async def _release(self) -> None:
+    async def _release(self, source: SetpointSource) -> None:
         """Give every steered device back to its own mode."""
         at = self.clock.now()
         setpoints = [
             setpoint
             for site in self.sites
             for setpoint in derive_setpoints(
-                site, None, plan=None, at=at, valid_until=at + GRACE, source=SetpointSource.SAFETY
+                site, None, plan=None, at=at, valid_until=at + GRACE, source=source
             )
         ]
         deliveries = await publish(
-            self._ports.devices, {site.id: site for site in self.sites}, setpoints, journal=self._journal
+            self._ports.devices, {site.id: site for site in self.sites}, setpoints, journal=self._note
         )
         await self.outbox.put(partial(self.store.save_setpoints, tuple(setpoints), deliveries))
 
     def _prune(self, at: datetime) -> None:
         """Apply retention now and then, beside everything else: the store locks for short transactions only."""
         due = self._pruned_at is None or at - self._pruned_at >= PRUNE_EVERY
-        if due and (self._pruning is None or self._pruning.done()):
+        steady = self._steady_since is not None and at - self._steady_since >= STEADY_FOR
+        if due and steady and (self._pruning is None or self._pruning.done()):
             self._pruned_at = at
             retention = Retention(readings_days=self.settings.retention_days)
             self._pruning = asyncio.ensure_future(self._apply(retention, at))
@@ -447,7 +686,12 @@ class Service:
         return timedelta(seconds=5 * max(1.0, self.settings.fast_loop_s) / wall_per_site_s)
 
 
-def make_service(settings: Settings) -> Service:
+def make_service(
+    settings: Settings,
+    *,
+    solve: Solve = solve_in_process,
+    manager: Manager = Manager(),  # noqa: B008 - frozen and without state
+) -> Service:
     """Build a service from its settings; raises ConfigError, DataError or StoreError with all that is wrong."""
     sites, folders = read_sites(settings)
     step_s = int(settings.interval.total_seconds())
@@ -478,6 +722,8 @@ def make_service(settings: Settings) -> Service:
         links=links,
         devices=devices,
         foresight=foresight,
+        solve=solve,
+        manager=manager,
         folders=folders,
         environment=os.environ,
     )
@@ -485,4 +731,4 @@ def make_service(settings: Settings) -> Service:
 
 def from_environment() -> Service:
     """Build the service the environment describes."""
-    return make_service(read_settings(os.environ))
+    return make_service(read_settings(os.environ), manager=Manager.of(os.environ))

@@ -253,8 +253,10 @@ def _setpoint(
     kind = {Quantity.BATTERY_POWER: SetpointKind.TARGET, Quantity.OWN_MODE: SetpointKind.MODE}.get(
         quantity, SetpointKind.LIMIT
     )
+    # the value belongs to it: a clock that was set back comes by the same instant again, with something else to ask
+    told = "none" if value_kw is None else f"{value_kw:.3f}"
     return Setpoint(
-        id=f"{site.id}.{asset}.{quantity}.{int(at.timestamp() * 1000)}",
+        id=f"{site.id}.{asset}.{quantity}.{int(at.timestamp() * 1000)}.{told}",
         site_id=site.id,
         asset=asset,
         kind=kind,

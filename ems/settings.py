@@ -29,12 +29,16 @@ SETTINGS = (
     Setting(name="EMS_HORIZON_H", default="48", meaning="How far plans reach [h]."),
     Setting(name="EMS_FAST_LOOP_S", default="1", meaning="Wall seconds between passes of the fast loop; 0: off."),
     Setting(name="EMS_READ_ONLY", default="no", meaning="`yes`: read and plan, never write to a device."),
+    Setting(name="EMS_KEEP_ON_STOP", default="no", meaning="`yes`: a stop leaves setpoints in force until they expire."),
     Setting(name="EMS_RETENTION_DAYS", default="14", meaning="Days raw readings are kept; means and accounts stay years."),
     Setting(name="EMS_WEATHER", default="", meaning="Weather forecasts: URL or file of Open-Meteo JSON; none: go without."),
     Setting(name="EMS_SESSION_SECRET", default="", meaning="Signs page sessions; made anew at each start if empty."),
     Setting(name="EMS_DEMO", default="no", meaning="`yes`: loopback demo, pages open without a key."),
     Setting(name="EMS_REPLAY_CLOCK", default="", meaning="SITE_START,WALL_START,SPEED of a replay; set by the demo."),
 )  # fmt: skip
+
+
+FLAGS = ("EMS_READ_ONLY", "EMS_KEEP_ON_STOP", "EMS_DEMO")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +59,8 @@ class Settings:
     """Wall seconds between two passes of the fast loop; 0 switches it off."""
     read_only: bool = False
     """Never write to a device."""
+    keep_on_stop: bool = False
+    """A stop leaves devices what they were asked, for the next process or until it expires."""
     retention_days: int = 14
     """Days raw readings are kept."""
     weather: str = ""
@@ -117,7 +123,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             )
         )
     clock = _clock(values["EMS_REPLAY_CLOCK"], mistakes)
-    flags = {name: _flag(name, values[name], mistakes) for name in ("EMS_READ_ONLY", "EMS_DEMO")}
+    flags = {name: _flag(name, values[name], mistakes) for name in FLAGS}
     if mistakes:
         raise ConfigError(mistakes)
     return Settings(
@@ -128,6 +134,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         horizon=timedelta(hours=horizon_h),
         fast_loop_s=fast_loop_s,
         read_only=flags["EMS_READ_ONLY"],
+        keep_on_stop=flags["EMS_KEEP_ON_STOP"],
         retention_days=int(retention_days),
         weather=weather,
         session_secret=secret,

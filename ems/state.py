@@ -229,7 +229,8 @@ def estimate_state(site: Site, reading: SiteReading, carried: CarriedState, *, a
             stored_kwh[battery.name] = frac * battery.capacity_kwh
             continue
         missing.append(f"{battery.device}.stored_frac")
-        fresh = carried.stored_at is not None and at - carried.stored_at <= STORED_MAX_AGE
+        # from the future: the clock was set back since, and how old it is nobody knows
+        fresh = carried.stored_at is not None and timedelta(0) <= at - carried.stored_at <= STORED_MAX_AGE
         if fresh and battery.name in carried.stored_kwh:
             stored_kwh[battery.name] = carried.stored_kwh[battery.name]
             estimated = True

@@ -30,9 +30,10 @@ def ready(desk: AnyDesk, response: Response, _: Empty) -> wire.HealthOut:
     health = desk.queries.health()
     response.status_code = 200 if health.ready else 503
     return wire.HealthOut(
-        status="ready" if health.ready else "not_ready",
+        status="not_ready" if not health.ready else "ready" if health.leader is None else "standby",
         live=True,
         reasons=list(health.reasons),
+        leader=health.leader,
         latest_cycle_at=None if health.latest is None else health.latest.at,
         next_cycle_at=health.next_at,
         cycles_24h=health.cycles_24h,

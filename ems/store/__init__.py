@@ -1,5 +1,6 @@
 """Persistence: cycle records, time series, what people asked for. `Store` is the whole face."""
 
+from ems.store.lease import Lease
 from ems.store.store import Store
 from ems.store.types import (
     CycleRow,
@@ -22,6 +23,7 @@ __all__ = [
     "DayLoss",
     "DeliveredSetpoint",
     "ForecastScore",
+    "Lease",
     "LoadPvHistory",
     "Pruned",
     "Retention",

@@ -17,6 +17,14 @@ from ems.store.known import Known
 
 BUSY_S = 5.0
 """How long a write waits for another process before it gives up [s]."""
+SERVER_WIRE = {
+    "connect_timeout": int(BUSY_S),
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""PostgreSQL: a line that went dead is found out in about 10 s, not after the quarter of an hour TCP allows itself."""
 READERS = 40
 """Connections beyond the five that are kept open: more than the threads asyncio gives to blocking calls."""
 PRAGMAS = (
@@ -76,14 +84,14 @@ class Database:
         self._driver_errors = (SQLAlchemyError, engine.dialect.loaded_dbapi.Error)
         self.known = Known()
         self._write_lock = threading.RLock()
-        self._in_memory = in_memory
+        self.in_memory = in_memory
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """Open a snapshot to read from: every query in the block sees the same instant."""
         # one connection is all a database in memory has: readers queue with the writers there
         with (
-            self._write_lock if self._in_memory else nullcontext(),
+            self._write_lock if self.in_memory else nullcontext(),
             self.translating(),
             self._readers.connect() as conn,
         ):
@@ -124,7 +132,7 @@ class Database:
                 for name in ("page_count", "page_size")
             )
         log = Path(f"{self.shown}-wal")
-        return pages * page_bytes + (log.stat().st_size if not self._in_memory and log.exists() else 0)
+        return pages * page_bytes + (log.stat().st_size if not self.in_memory and log.exists() else 0)
 
     def give_back(self, pages: int) -> None:
         """Return unused pages of a SQLite file to the file system."""
@@ -151,7 +159,7 @@ def connect(url: str) -> Database:
         in_memory = parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:")
         options: dict[str, Any] = {"poolclass": StaticPool} if in_memory else {"max_overflow": READERS}
         if parsed.get_backend_name() == "postgresql":
-            options |= {"pool_pre_ping": True, "connect_args": {"connect_timeout": int(BUSY_S)}}
+            options |= {"pool_pre_ping": True, "connect_args": SERVER_WIRE}
         else:
             options["connect_args"] = {"check_same_thread": False, "timeout": BUSY_S}
         engine = sa.create_engine(parsed, **options)

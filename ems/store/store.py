@@ -28,6 +28,7 @@ from ems.store import retention as retention_pass
 from ems.store import scores as score_rows
 from ems.store import setpoints as setpoint_rows
 from ems.store.database import Database, connect
+from ems.store.lease import Lease, lease_of
 from ems.store.schema import migrate
 from ems.store.types import (
     CycleRow,
@@ -77,6 +78,10 @@ class Store:
     def close(self) -> None:
         """Close every connection; nothing acknowledged waits for it."""
         self._database.engine.dispose()
+
+    def lease(self) -> Lease:
+        """Return the lead over all instances on this database; not yet taken."""
+        return lease_of(self._database)
 
     def save_cycle(self, record: CycleRecord) -> None:
         """Keep a cycle: its readings, forecasts, plans, setpoints, deliveries, accounts, edges and the record itself."""

@@ -338,6 +338,7 @@ class FakeService:
     metrics: Metrics = field(default_factory=Metrics)
     ledger: Ledger = field(init=False)
     troubles: tuple[str, ...] = ()
+    standing_by: str | None = None
     running: bool = False
     loop: asyncio.AbstractEventLoop | None = None
 

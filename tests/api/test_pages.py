@@ -157,6 +157,22 @@ def test_operator_page_says_when_the_service_is_not_ready(client: TestClient, st
     assert client.get("/healthz/live").status_code == 200
 
 
+def test_a_standby_says_who_leads_and_is_well_as_long_as_that_one_plans(
+    client: TestClient, street: Any
+) -> None:
+    street.service.standing_by = "attic, process 7"
+    operator = signed_in(client, street, "operator")
+    shown = text(operator.get("/operator?lang=en"))
+    assert "This instance stands by: attic, process 7 writes to the devices." in shown
+    health = client.get("/healthz")
+    assert (health.status_code, health.json()["status"]) == (200, "standby")
+    assert health.json()["leader"] == "attic, process 7"
+    street.service.clock.advance(2 * 900 + 61)
+    late = client.get("/healthz")
+    assert (late.status_code, late.json()["status"]) == (503, "not_ready")
+    assert "the latest cycle of the leader (attic, process 7) is from" in late.json()["reasons"][0]
+
+
 def test_operator_site_page_shows_setpoint_and_delivery(client: TestClient, street: Any) -> None:
     shown = text(signed_in(client, street, "operator").get("/operator/sites/home-01?lang=en"))
     assert "1.1 kW" in shown

@@ -37,7 +37,13 @@ BACKUP = next(line.strip() for line in GUIDE.splitlines() if ".backup(b)" in lin
 def exported() -> set[str]:
     """Return every sample name the service can export, labelled families included."""
     metrics = Metrics()
-    for family in (metrics.plans, metrics.setpoints, metrics.readings, metrics.device_troubles):
+    for family in (
+        metrics.plans,
+        metrics.setpoints,
+        metrics.readings,
+        metrics.device_troubles,
+        metrics.rungs,
+    ):
         family.labels("x")
     metrics.controllers_away.labels("x", "x")
     metrics.acknowledgements.labels("x", "x")

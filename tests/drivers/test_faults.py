@@ -304,6 +304,16 @@ async def test_a_swapped_meter_is_put_right_by_configuration(clock, links):
         assert right["import_kwh"].value == pytest.approx(served.physics.meters.import_kwh, abs=2e-3)
 
 
+async def test_a_setpoint_is_renewed_after_the_clock_was_set_back(clock, links):
+    """The device's timer runs on while our clock repeats an hour; what we believe of it would be an hour wrong."""
+    async with serve([home(clock)], clock=clock) as (served,):
+        inverter = opened(served, "inverter", links)
+        await inverter.read()
+        assert (await inverter.write_battery_power(2.0, valid_s=900)).written
+        clock.forward(seconds=-3600)
+        assert (await inverter.write_battery_power(2.0, valid_s=900)).written
+
+
 async def test_a_rebooted_device_is_written_again_although_nothing_changed(clock, links):
     async with serve([home(clock)], clock=clock) as (served,):
         inverter = opened(served, "inverter", links)

@@ -138,3 +138,10 @@ def test_a_device_is_frozen_when_nothing_moves_although_power_flows():
 )
 def test_a_quiet_device_is_not_frozen(values, passes, seconds):
     assert frozen(values, passes, seconds) is None
+
+
+def test_a_counter_read_after_the_clock_was_set_back_is_believed():
+    plausibility = Plausibility(max_kw=10.0)
+    at = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    assert plausibility.judge("import_kwh", 100.0, at) == (100.0, None)
+    assert plausibility.judge("import_kwh", 100.02, at - timedelta(hours=1)) == (100.02, None)

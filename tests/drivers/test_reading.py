@@ -96,6 +96,10 @@ async def test_slow_values_are_asked_at_their_own_period_and_turn_stale_with_age
         renewed = (await device.read())["import_kwh"]
         assert renewed.measured_at == clock() and renewed.quality is Quality.GOOD
 
+        clock.forward(seconds=-3600)
+        again = (await device.read())["import_kwh"]
+        assert again.measured_at == clock(), "a clock that was set back does not stop the readings"
+
         station.faults.silent = True
         clock.forward(seconds=100)
         lost = await device.read()

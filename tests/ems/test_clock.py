@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ems.clock import (
+    JumpWatch,
     ManualClock,
     ScaledClock,
     day_edges,
@@ -100,3 +101,62 @@ def test_a_manual_clock_moves_when_told_and_costs_no_time() -> None:
     assert clock.wall_seconds(86_400.0) == 0.0
     clock.advance(90)
     assert clock.now() == datetime(2026, 1, 1, 0, 1, 30, tzinfo=UTC)
+
+
+class Passing:
+    """A clock somebody may set, and a count of seconds nobody can."""
+
+    def __init__(self, speed: float = 1.0) -> None:
+        self.at, self.s, self.speed = datetime(2026, 3, 29, 0, 59, tzinfo=UTC), 100.0, speed
+
+    def now(self) -> datetime:
+        return self.at
+
+    def wall_seconds(self, site_seconds: float) -> float:
+        return site_seconds / self.speed
+
+    def pass_s(self, wall_s: float, *, set_by_s: float = 0.0) -> None:
+        self.s += wall_s
+        self.at += timedelta(seconds=wall_s * self.speed + set_by_s)
+
+
+@pytest.mark.parametrize("speed", [1.0, 60.0])
+@pytest.mark.parametrize("set_by_s", [-3600.0, 3600.0])
+def test_a_clock_that_was_set_is_found_out_once(set_by_s: float, speed: float) -> None:
+    clock = Passing(speed)
+    watch = JumpWatch(clock, lambda: clock.s)
+    clock.pass_s(1.0)
+    assert watch.jumped() is None
+    clock.pass_s(1.0, set_by_s=set_by_s)
+    assert watch.jumped() == timedelta(seconds=set_by_s)
+    clock.pass_s(1.0)
+    assert watch.jumped() is None
+
+
+@pytest.mark.parametrize(
+    ("wall_s", "set_by_s"),
+    [
+        pytest.param(1.0, 0.0005, id="slewed by NTP"),
+        pytest.param(90.0, 0.0, id="the service was busy: both went on"),
+        pytest.param(3600.0, 0.0, id="daylight saving sets local clocks, not this one"),
+    ],
+)
+def test_what_is_no_jump(wall_s: float, set_by_s: float) -> None:
+    clock = Passing()
+    watch = JumpWatch(clock, lambda: clock.s)
+    clock.pass_s(wall_s, set_by_s=set_by_s)
+    assert watch.jumped() is None
+
+
+def test_a_machine_that_slept_looks_like_a_clock_set_forward() -> None:
+    clock = Passing()
+    watch = JumpWatch(clock, lambda: clock.s)
+    clock.pass_s(0.0, set_by_s=7200.0)
+    assert watch.jumped() == timedelta(hours=2)
+
+
+def test_a_clock_that_is_moved_by_hand_never_jumps() -> None:
+    clock = ManualClock(at=datetime(2026, 1, 1, tzinfo=UTC))
+    watch = JumpWatch(clock)
+    clock.advance(86_400.0)
+    assert watch.jumped() is None

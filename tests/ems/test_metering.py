@@ -264,3 +264,36 @@ class TestVehicle:
     def test_energy(self, before: dict[str, float], now: dict[str, float], kwh: float | None) -> None:
         found = self.drawn(before, now)
         assert found is None if kwh is None else found == pytest.approx(kwh)
+
+
+def test_an_interval_in_which_the_clock_was_set_keeps_its_counters_and_is_an_estimate() -> None:
+    meter = started()
+    sampled(meter, range(0, 5), powers(load_kw=2.0))
+    meter.disturb()
+    # set back by four minutes: the interval lasts 19 minutes, in which the counter rose as it did
+    sampled(meter, range(1, 15), powers(load_kw=2.0))
+    (interval,) = meter.close(counted(import_kwh=0.7), at=AT + STEP, stored_kwh=5.0)
+    assert interval.import_kwh == pytest.approx(0.7)
+    assert interval.load_kwh == pytest.approx(0.7), (
+        "from the balance of counters, not from a mean over other minutes"
+    )
+    assert interval.quality is Quality.ESTIMATED
+    (after,) = meter.close(counted(import_kwh=1.2), at=AT + 2 * STEP, stored_kwh=5.0)
+    assert after.import_kwh == pytest.approx(0.5)
+
+
+@given(jumps=st.lists(st.sampled_from([0, 0, 0, 20, 90, 300]), min_size=1, max_size=12))
+def test_energy_is_neither_doubled_nor_lost_when_the_clock_is_set_forward(jumps: list[int]) -> None:
+    """The clock jumps by so many minutes in each quarter of an hour; a kilowatt flows all the time."""
+    meter, at, kwh = started(), AT, 0.0
+    closed: list[MeasuredInterval] = []
+    for minutes in jumps:
+        kwh += 0.25
+        if minutes:
+            meter.disturb()
+        at += STEP + minutes * MINUTE
+        boundary = AT + ((at - AT) // STEP) * STEP
+        closed += meter.close(counted(import_kwh=kwh), at=boundary, stored_kwh=5.0)
+    starts = [interval.start_at for interval in closed]
+    assert starts == [AT + n * STEP for n in range(len(starts))]
+    assert sum(interval.import_kwh or 0.0 for interval in closed) == pytest.approx(kwh)

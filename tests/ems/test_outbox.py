@@ -1,6 +1,7 @@
 """What waits for the store: in order, kept while it refuses, counted when it must be dropped."""
 
 import asyncio
+import threading
 
 import pytest
 
@@ -67,7 +68,20 @@ async def test_beyond_its_limit_the_oldest_is_dropped_and_counted() -> None:
 
 async def test_a_full_queue_drops_the_oldest_that_waits_not_the_one_being_written() -> None:
     shop, outbox = Shop(), Outbox(Metrics(), limit=2)
-    await asyncio.gather(*(outbox.put(shop.write(number)) for number in range(8)))
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        entered.set()
+        assert go_on.wait(10)
+        shop.kept.append(0)
+
+    outbox.post(slow)
+    await asyncio.to_thread(entered.wait, 10)
+    for number in range(1, 8):
+        outbox.post(shop.write(number))
+    assert (outbox.dropped, outbox.waiting) == (5, 3)
+    go_on.set()
+    assert await outbox.flush()
     assert (shop.kept, outbox.dropped, outbox.waiting) == ([0, 6, 7], 5, 0)
 
 
@@ -79,3 +93,30 @@ async def test_a_write_that_can_never_succeed_holds_back_nobody() -> None:
     await outbox.put(impossible)
     await outbox.put(shop.write(1))
     assert (shop.kept, outbox.dropped, outbox.waiting) == ([1], 1, 0)
+
+
+async def test_a_store_that_hangs_delays_its_caller_for_a_moment_only_and_says_for_how_long_it_lags() -> None:
+    shop, outbox = Shop(), Outbox(Metrics(), patience_s=0.05)
+    go_on = threading.Event()
+
+    def hangs() -> None:
+        assert go_on.wait(10)
+        shop.kept.append(0)
+
+    await outbox.put(hangs)
+    await outbox.put(shop.write(1))
+    assert (shop.kept, outbox.waiting) == ([], 2)
+    assert outbox.behind_s > 0.0
+    go_on.set()
+    assert await outbox.flush()
+    assert (shop.kept, outbox.behind_s) == ([0, 1], 0.0)
+
+
+async def test_what_waits_is_accepted_without_anybody_writing_anew() -> None:
+    shop, outbox = Shop(), Outbox(Metrics())
+    shop.refuses = "locked"
+    await outbox.put(shop.write(0))
+    shop.refuses = None
+    outbox.retry()
+    assert await outbox.flush()
+    assert shop.kept == [0]

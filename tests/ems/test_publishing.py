@@ -45,7 +45,7 @@ def requests(course: Course | None) -> tuple[Setpoint, ...]:
 
 
 async def published(
-    setpoints: tuple[Setpoint, ...], receipt: Receipt | None = None
+    setpoints: tuple[Setpoint, ...], receipt: Receipt | None = None, late_s: float | None = None
 ) -> tuple[list[tuple], tuple]:
     said: list[tuple] = []
     device = FakeDevice(said, receipt)
@@ -54,7 +54,8 @@ async def published(
         said.append(("journal", len(kept), None))
 
     devices = {(SITE.id, name): device for name in SITE.devices}
-    return said, await publish(devices, {SITE.id: SITE}, setpoints, journal=journal)  # type: ignore[arg-type]
+    now = None if late_s is None else lambda: AT + timedelta(seconds=late_s)
+    return said, await publish(devices, {SITE.id: SITE}, setpoints, journal=journal, now=now)  # type: ignore[arg-type]
 
 
 async def test_the_journal_comes_first_and_each_quantity_reaches_its_control() -> None:
@@ -127,3 +128,30 @@ async def test_an_asset_the_site_does_not_have_is_refused_by_name() -> None:
 
     with pytest.raises(UnknownAsset, match="home-01 has no asset 'car'"):
         await publish({}, {SITE.id: home()}, requests(None)[-1:], journal=journal)
+
+
+@pytest.mark.parametrize(
+    ("late_s", "valid_s"),
+    [
+        pytest.param(0.0, 1800.0, id="at once: all of its validity"),
+        pytest.param(400.0, 1400.0, id="late: what is left of it"),
+        pytest.param(-60.0, 1800.0, id="a clock that was set back makes it no longer"),
+    ],
+)
+async def test_a_device_never_holds_a_setpoint_beyond_its_validity(late_s: float, valid_s: float) -> None:
+    said, _ = await published(requests(CHARGE), late_s=late_s)
+    assert {valid for control, _, valid in said if control in ("battery", "charge")} == {valid_s}
+
+
+async def test_a_setpoint_whose_time_has_passed_is_not_written_but_a_release_is() -> None:
+    said, deliveries = await published(requests(CHARGE), late_s=1801.0)
+    assert [control for control, *_ in said] == ["journal", "generation"], (
+        "only lifting a cap is always right"
+    )
+    assert [d.outcome for d in deliveries if d.asset in ("store", "car")] == [DeliveryOutcome.REFUSED] * 2
+    assert all(d.detail.startswith("expired: ") for d in deliveries if d.asset in ("store", "car"))
+    said, _ = await published(requests(None), late_s=1801.0)
+    assert "release" in [control for control, *_ in said]
+
+
+CHARGE = Course(battery_kw={"store": 2.0}, generation_limit_kw={"roof": None}, vehicle_kw={"car": 5.0})

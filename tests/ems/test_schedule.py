@@ -1,12 +1,13 @@
 """The planning schedule fires on the grid of site time, whatever speed that runs at."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ems.clock import day_edges
 from ems.schedule import GridTrigger
 from tests.ems.made import AT, STEP_S
 
@@ -50,3 +51,24 @@ def test_it_fires_when_site_time_reaches_a_boundary(offset_s: float, speed: floa
     boundary = trigger.boundary()
     assert boundary.timestamp() % STEP_S == 0
     assert abs((boundary - clock.at).total_seconds()) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("day", "intervals"),
+    [
+        pytest.param(date(2026, 3, 29), 92, id="spring: 23 hours"),
+        pytest.param(date(2026, 10, 25), 100, id="autumn: 25 hours"),
+    ],
+)
+def test_a_day_on_which_local_clocks_change_has_every_interval_once(day: date, intervals: int) -> None:
+    first, following = day_edges(day, "Europe/Berlin")
+    clock = Standing(first - timedelta(seconds=STEP_S / 2), 1.0)
+    trigger = GridTrigger(clock, STEP_S)
+    fired = []
+    while clock.at < following:
+        wait = trigger.get_next_fire_time(None, WALL) - WALL
+        clock.at += wait
+        fired.append(trigger.boundary())
+    assert [at for at in fired if first <= at < following] == [
+        first + n * timedelta(seconds=STEP_S) for n in range(intervals)
+    ]

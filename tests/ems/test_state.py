@@ -140,6 +140,9 @@ def test_everything_known_is_good() -> None:
         ),
         pytest.param(STORED_MAX_AGE, {"store": 4.0}, Quality.ESTIMATED, id="just fresh enough"),
         pytest.param(STORED_MAX_AGE + timedelta(seconds=1), {}, Quality.BAD, id="too old: unknown"),
+        pytest.param(
+            -timedelta(minutes=5), {}, Quality.BAD, id="from the future: the clock was set back, unknown"
+        ),
     ],
 )
 def test_a_missing_state_of_charge_is_carried_while_it_is_fresh(

@@ -1,21 +1,17 @@
 """Every test of the store runs on SQLite; with `-m service` the same tests run on PostgreSQL."""
 
-import os
-import socket
-import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from ems.feedback import IntervalAccount
 from ems.readings import Quality, Sample, SiteReading, Unit
 from ems.state import MeasuredInterval
 from ems.store import Store
+from tests.databases import empty_postgres
 
-SERVER = os.environ.get("EMS_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 QUARTER = timedelta(minutes=15)
 
@@ -26,20 +22,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'ems.sqlite'}"
         return
-    pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
-    server = sa.make_url(SERVER)
-    try:
-        socket.create_connection((server.host or "127.0.0.1", server.port or 5432), timeout=1).close()
-    except OSError as error:
-        pytest.skip(f"no PostgreSQL at {server.host}:{server.port} ({error})")
-    name = f"ems_test_{uuid.uuid4().hex[:12]}"
-    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as conn:
-        conn.exec_driver_sql(f"CREATE DATABASE {name}")
-    yield server.set(database=name).render_as_string(hide_password=False)
-    with admin.connect() as conn:
-        conn.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
-    admin.dispose()
+    with empty_postgres() as made:
+        yield made
 
 
 @pytest.fixture
