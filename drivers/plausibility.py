@@ -66,7 +66,7 @@ class Counter:
             self.offset_kwh += last - raw_kwh
             return self._accept(raw_kwh, at), _exchanged(last, raw_kwh)
         rise = raw_kwh - last
-        hours = max(0.0, (at - last_at).total_seconds() / 3600.0)
+        hours = (at - last_at).total_seconds() / 3600.0
         most = None if max_kw is None else self._most_kwh(at, last_at, max_kw)
         if rise >= 0.0 and (most is None or rise <= most):
             return self._accept(raw_kwh, at), None
@@ -87,8 +87,8 @@ class Counter:
         )
 
     def _most_kwh(self, at: datetime, last_at: datetime, max_kw: float) -> float:
-        """Most it can have risen."""
-        hours = (at - (self.ticked_at or last_at)).total_seconds() / 3600.0
+        """Most it can have risen; a clock that was set back makes no time negative."""
+        hours = max(0.0, (at - (self.ticked_at or last_at)).total_seconds() / 3600.0)
         return max_kw * OVERLOAD_FRAC * hours + max(COUNTER_SLACK_KWH, self.step_kwh)
 
     def _accept(self, raw_kwh: float, at: datetime) -> float:
