@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from ems.commands import LONGEST_LIMIT, LONGEST_PAUSE, LONGEST_TARGET
+from ems.conduct import Trust
 from ems.feedback import Edge, IntervalAccount
 from ems.messages import Acknowledgement, SetpointMessage, setpoint_message
 from ems.orders import Limit, Order, OrderKind, SetpointSource
@@ -29,6 +30,7 @@ from ems.queries import (
 )
 from ems.readings import Quality, Sample
 from ems.site import Site
+from ems.state import GridState
 
 INSTANT = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+-]\d\d:\d\d)$")
 
@@ -265,6 +267,19 @@ class PauseIn(Wire):
     """Why, if you like."""
 
 
+class ConductOut(Wire):
+    """How an asset follows what it is asked, measured."""
+
+    score: float
+    """0 never, 1 always; the last minute counts most."""
+    trust: Trust
+    """`trusted`; `derated`: plans do without it; `trial`: it is asked again."""
+    until: At | None
+    """End of a derating."""
+    cause: str
+    """What was seen when trust was last lost."""
+
+
 class StateOut(Wire):
     """A site at present."""
 
@@ -292,6 +307,10 @@ class StateOut(Wire):
     """The same as a share of their capacity."""
     troubles: dict[str, str]
     """Devices that do not answer, with the cause."""
+    grid: GridState
+    """`present`, `lost` (the site runs as an island) or `returning`."""
+    conduct: dict[str, ConductOut]
+    """How assets follow what they are asked, by asset."""
     control: ControlOut
     """Who steers."""
 
@@ -854,6 +873,11 @@ def state_out(now: SiteNow, control: Control) -> StateOut:
         stored_kwh=now.stored_kwh,
         stored_frac=now.stored_frac,
         troubles=dict(now.troubles),
+        grid=now.grid,
+        conduct={
+            name: ConductOut(score=one.score, trust=one.trust, until=one.until, cause=one.cause)
+            for name, one in now.conduct.items()
+        },
         control=control_out(control),
     )
 

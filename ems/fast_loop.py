@@ -326,6 +326,8 @@ class FastLoop:
                 setpoints={setpoint.asset: setpoint for setpoint in asked.values()},
                 troubles=reading.troubles,
                 signal=state.signal,
+                conduct=dict(self.book.conducts.get(site.id, {})),
+                grid=state.grid,
                 quality=state.quality,
             ),
         )

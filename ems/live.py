@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from ems.conduct import Conduct
 from ems.orders import Order
 from ems.readings import Quality
 from ems.setpoints import Setpoint
-from ems.state import SitePowers
+from ems.state import GridState, SitePowers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +33,10 @@ class LiveState:
     """Devices that do not answer, with the cause in one line."""
     signal: tuple[Order, ...]
     """What the grid operator's device said last."""
+    conduct: Mapping[str, Conduct] = field(default_factory=dict)
+    """How assets follow what they are asked, by asset; one that is not in it was never judged."""
+    grid: GridState = GridState.PRESENT
+    """Whether the public grid carries the site."""
     quality: Quality
     """`good` when all that the powers rest on was read, else `estimated` or `bad`."""
 

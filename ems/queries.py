@@ -5,13 +5,14 @@ site nobody has, so that no answer tells one home about another.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 
 from ems.access import ApiKey, Principal
 from ems.channels import in_force, withheld
 from ems.clock import Clock, day_edges, interval_start, local_day
+from ems.conduct import Conduct, Trust
 from ems.errors import NoPlan, StoreError, UnknownSite
 from ems.feedback import Edge, IntervalAccount
 from ems.live import Live, LiveState
@@ -21,7 +22,7 @@ from ems.plan import Plan, PlanSource
 from ems.readings import Quality, Sample, SiteReading
 from ems.setpoints import Setpoint
 from ems.site import Site
-from ems.state import SitePowers, site_powers, total
+from ems.state import GridState, SitePowers, site_powers, total
 from ems.store import (
     CycleRow,
     DeliveredSetpoint,
@@ -87,6 +88,15 @@ class SiteNow:
     """Devices that do not answer, with the cause."""
     quality: Quality
     """Trust in the powers."""
+    conduct: Mapping[str, Conduct] = field(default_factory=dict)
+    """How assets follow what they are asked, by asset."""
+    grid: GridState = GridState.PRESENT
+    """Whether the public grid carries the site."""
+
+    @property
+    def derated(self) -> tuple[str, ...]:
+        """Assets that did not do what they were asked, so that plans do without them."""
+        return tuple(name for name, conduct in self.conduct.items() if conduct.trust is Trust.DERATED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -250,7 +260,8 @@ class FleetRow:
     def attention(self) -> bool:
         """Whether a person should look at it."""
         steered = self.plan is not None and self.plan.source is PlanSource.OPTIMAL
-        return bool(self.now.troubles) or self.now.lost or not steered
+        unheard = self.control.standing.signal_lost or self.now.grid is not GridState.PRESENT
+        return bool(self.now.troubles or self.now.derated) or self.now.lost or unheard or not steered
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -579,6 +590,8 @@ class Queries:
             setpoints=live.setpoints,
             troubles=live.troubles,
             quality=live.quality,
+            conduct=live.conduct,
+            grid=live.grid,
         )
 
     def _lost(self, at: datetime) -> bool:

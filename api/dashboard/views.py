@@ -28,6 +28,7 @@ from ems.queries import (
 )
 from ems.readings import Quality
 from ems.site import Site, VehicleAsset
+from ems.state import GridState
 
 BEHIND, AHEAD = timedelta(hours=12), timedelta(hours=24)
 """What a chart shows of past and future."""
@@ -126,6 +127,8 @@ class PresentView:
         }
         if limit.source in texts:
             told.append(say(texts[limit.source], power=self.words.kw(limit.kw)))
+        if self.now.grid is not GridState.PRESENT:
+            told.insert(0, say(N_("The grid is down. Your home runs on its own battery and sun.")))
         return tuple(told)
 
     @property
@@ -571,8 +574,15 @@ class SiteLine:
     @property
     def trouble(self) -> str:
         """What is wrong, or nothing."""
-        if self.row.now.troubles:
-            return "; ".join(f"{device}: {cause}" for device, cause in self.row.now.troubles.items())
+        say, now = self.words.say, self.row.now
+        told = [f"{device}: {cause}" for device, cause in now.troubles.items()]
+        told += [say(N_("%(asset)s does not do what it is asked"), asset=name) for name in now.derated]
+        if now.grid is not GridState.PRESENT:
+            told.append(say(N_("no grid: an island")))
+        if self.row.control.standing.signal_lost:
+            told.append(say(N_("limit signal missing")))
+        if told:
+            return "; ".join(told)
         return self.words.say(N_("no readings")) if self.row.now.lost else ""
 
 
@@ -636,6 +646,22 @@ def operator_view(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """One thing somebody asks of a site."""
+
+    what: str
+    """What it is about."""
+    power: str
+    """How much, in words."""
+    by: str
+    """In whose name, and which order."""
+    until: str
+    """When it holds."""
+    lost: str | None
+    """Who won against it and why; None where it counts or is still to come."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SiteView:
     """The operator's page of one site."""
 
@@ -657,6 +683,32 @@ class SiteView:
     """What changed lately."""
     forecasts: Skill
     """How good its forecasts were."""
+
+    @property
+    def asked_by_others(self) -> tuple[Asked, ...]:
+        """Orders in force or coming, those that do not count with the reason."""
+        counts = self.control.standing
+        lost = {entry.order.id: f"{entry.winner}: {entry.why}" for entry in counts.outranked}
+        in_force = [*([counts.paused] if counts.paused else []), *counts.targets.values()]
+        in_force += [entry.order for entry in counts.outranked]
+        limits = (("import_limit", counts.import_limit), ("export_limit", counts.export_limit))
+        told = [
+            Asked(what=name, power=self.words.kw(limit.kw), by=str(limit.source), until="", lost=None)
+            for name, limit in limits
+            if limit.source is not None
+        ]
+        for order in (*in_force, *self.control.coming):
+            power = "" if order.value_kw is None else self.words.kw(order.value_kw)
+            told.append(
+                Asked(
+                    what=order.subject,
+                    power=power,
+                    by=f"{order.source} {order.note or order.by}",
+                    until=f"{self.words.time(order.from_at)} – {self.words.time(order.ends_at)}",
+                    lost=lost.get(order.id),
+                )
+            )
+        return tuple(told)
 
     @property
     def skill_sketch(self) -> dict[str, str]:

@@ -19,6 +19,7 @@ from api.dashboard.views import reason_now
 from api.identity import Sessions
 from api.settings import Settings
 from api.stream import Streams
+from ems.conduct import Conduct, Trust
 from ems.live import Changes, Live
 from ems.plan import Action
 from ems.queries import ForecastScore, ScoredDay
@@ -540,3 +541,36 @@ async def test_a_site_nobody_looks_at_is_not_rendered(street: Any, kit: ModuleTy
     assert changes == Changes(site_ids=frozenset({"home-02"}), recorded=False)
     live.publish("home-02", kit.make_live(street.service.sites[1]))  # nobody listens; nothing grows
     assert live.latest("home-02") is not None
+
+
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [("en", "battery does not do what it is asked"), ("ko", "battery 장치가 지시를 따르지 않음")],
+)
+async def test_an_operator_sees_who_does_not_obey_and_whose_word_counts(
+    client: TestClient, street: Any, language: str, told: str
+) -> None:
+    service = street.service
+    present = service.live.latest("home-01")
+    liar = Conduct(score=0.2, trust=Trust.DERATED, cause="asked 2 kW, measured 0 kW")
+    service.live.publish("home-01", replace(present, conduct={"battery": liar}))
+    event = {
+        "kind": "import_limit",
+        "value_kw": 1.0,
+        "start": "2026-06-03T04:00:00Z",
+        "end": "2026-06-03T06:00:00Z",
+    }
+    headers = street.headers("operator")
+    client.put("/v1/sites/home-01/events/dr-7", headers=headers, json=event)
+    client.put(
+        "/v1/sites/home-01/control/targets/battery", headers=headers, json={"value_kw": 1.0, "lasts_h": 1}
+    )
+    assert client.get("/v1/sites/home-01/state", headers=headers).json()["conduct"]["battery"] == {
+        "score": 0.2, "trust": "derated", "until": None, "cause": "asked 2 kW, measured 0 kW"
+    }  # fmt: skip
+    pages = signed_in(client, street, "operator")
+    assert told in text(pages.get(f"/operator?lang={language}"))
+    site = text(pages.get(f"/operator/sites/home-01?lang={language}"))
+    assert "asked 2 kW, measured 0 kW" in site
+    assert "event dr-7" in site
+    assert "people have taken over: the site is out of its events" in site
