@@ -13,7 +13,8 @@ from prometheus_client import generate_latest
 from drivers import LinkPool, Refused
 from ems.clock import ScaledClock
 from ems.cycle import run_cycle
-from ems.fast_loop import DEAD_BAND_KW, FastLoop
+from ems.fast_loop import FastLoop
+from ems.following import Pace
 from ems.live import Live
 from ems.metrics import Metrics
 from ems.service import Service, make_service
@@ -76,7 +77,7 @@ async def test_the_fast_loop_goes_on_with_a_ramp_until_the_plan_is_reached(tmp_p
             held += [d.held_kw for d in done.deliveries if "battery_net" in d.setpoint_id]
     assert len(held) >= 3, "one step is not enough"
     assert max(abs(after - before) for before, after in pairwise(held)) <= 0.1 + 1e-6
-    assert held[-1] == pytest.approx(asked[-1], abs=DEAD_BAND_KW)
+    assert held[-1] == pytest.approx(asked[-1], abs=Pace().dead_band_kw)
     assert len(held) < 40, "once there it is left alone"
 
 
