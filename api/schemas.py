@@ -16,7 +16,17 @@ from ems.feedback import Edge, IntervalAccount
 from ems.messages import Acknowledgement, SetpointMessage, setpoint_message
 from ems.orders import Limit, Order, OrderKind, SetpointSource
 from ems.plan import Plan, Reason
-from ems.queries import Control, CycleRow, Day, DeliveredSetpoint, SampleSeries, SiteNow, StoredForecast
+from ems.queries import (
+    Control,
+    CycleRow,
+    Day,
+    DeliveredSetpoint,
+    ForecastScore,
+    SampleSeries,
+    SiteNow,
+    Skill,
+    StoredForecast,
+)
 from ems.readings import Quality, Sample
 from ems.site import Site
 
@@ -368,6 +378,63 @@ class Forecasts(Wire):
     """The site."""
     forecasts: list[ForecastOut]
     """One per series."""
+
+
+class SkillOut(Wire):
+    """How the forecasts of one model came out at one lead. Null: nothing to say it by."""
+
+    series: str
+    """`load` or `pv` (all roofs together)."""
+    model: str
+    """The model that made them."""
+    lead_h: int
+    """Intervals that begin less than this many hours after the issue, and not less than the lead before it (1, 2, 4, 8,
+    24, 48)."""
+    scored: int
+    """Forecasts of intervals that were scored: every one the service made."""
+    nmae_frac: float | None
+    """Mean absolute error over mean level."""
+    rmse_kw: float | None
+    """Root mean squared error [kW]."""
+    bias_frac: float | None
+    """Mean error over mean level; positive: forecast too high."""
+    pinball_kw: float | None
+    """Mean pinball loss over the levels 0.1, 0.5 and 0.9 [kW]."""
+    coverage_frac: float | None
+    """Share of truths inside the 80 % band; 0.8 is meant."""
+    error_ratio: float | None
+    """Absolute error over that of the 7-day mean; below 1 the model is better."""
+    pinball_ratio: float | None
+    """Pinball loss over that of the 7-day mean; below 1 the model is better."""
+
+
+class SkillDayOut(SkillOut):
+    """The same for one local day."""
+
+    day_start: At
+    """First instant of the day."""
+
+
+class SiteSkill(Wire):
+    """How the forecasts of a site came out."""
+
+    site_id: str
+    """The site."""
+    since: At
+    """Days before this do not count."""
+    drifting: list[str]
+    """Series whose ways have changed (`load`, `pv`): a simpler model stands in until the new ways are learned."""
+    skill: list[SkillOut]
+    """By series, lead and model."""
+    days: list[SkillDayOut]
+    """The same day by day, oldest first."""
+
+
+class FleetSkill(Wire):
+    """How the forecasts of all sites came out."""
+
+    skill: list[SkillOut]
+    """By series, lead and model."""
 
 
 class ReasonOut(Wire):
@@ -841,6 +908,38 @@ def forecast_out(forecast: StoredForecast, currency: str) -> ForecastOut:
         low=series(forecast.low),
         high=series(forecast.high),
     )
+
+
+def skill_out(score: ForecastScore) -> SkillOut:
+    """Return how forecasts came out."""
+    return SkillOut(**_skill(score))
+
+
+def site_skill_out(site_id: str, skill: Skill) -> SiteSkill:
+    """Return how the forecasts of a site came out."""
+    return SiteSkill(
+        site_id=site_id,
+        since=skill.since,
+        drifting=list(skill.drifting),
+        skill=[skill_out(score) for score in skill.scores],
+        days=[SkillDayOut(day_start=day.day_at, **_skill(day.score)) for day in skill.days],
+    )
+
+
+def _skill(score: ForecastScore) -> dict[str, Any]:
+    return {
+        "series": score.series,
+        "model": score.source,
+        "lead_h": score.lead_h,
+        "scored": score.scored,
+        "nmae_frac": score.nmae_frac,
+        "rmse_kw": score.rmse_kw,
+        "bias_frac": score.bias_frac,
+        "pinball_kw": score.mean_pinball_kw,
+        "coverage_frac": score.coverage_frac,
+        "error_ratio": score.error_ratio,
+        "pinball_ratio": score.pinball_ratio,
+    }
 
 
 def grid_series(

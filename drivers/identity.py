@@ -17,3 +17,8 @@ class Identity:
     """Firmware, when the device tells one."""
     models: tuple[int, ...] = ()
     """SunSpec model ids in the order met; empty without SunSpec."""
+
+    @property
+    def name(self) -> str:
+        """Maker and product, the maker not twice."""
+        return self.model if self.model.startswith(self.maker) else f"{self.maker} {self.model}"

@@ -17,7 +17,9 @@ COLDEST_DEGC: Final = -65.0
 HOTTEST_DEGC: Final = 200.0
 """Beyond these no sensor of a building is right; broken ones often show -3276.8 or 6553.5."""
 COUNTER_SLACK_KWH: Final = 0.1
-"""Counters tick in steps; a jump within this is never judged."""
+"""A rise within this is never judged."""
+COARSEST_KWH: Final = 10.0
+"""Counters tick in steps, some of 1 or 10 kWh; when the last one was is not known before the first was seen."""
 EXCHANGE_AFTER: Final = 3
 """Readings in a row on a new, lower counter before it is believed to be another meter."""
 FROZEN_AFTER: Final = 20
@@ -48,6 +50,10 @@ class Counter:
     last_raw_kwh: float | None = None
     last_at: datetime | None = None
     suspects: list[float] = field(default_factory=list)
+    ticked_at: datetime | None = None
+    """When it last rose: a step stands for all the time since then, however often one looks."""
+    step_kwh: float = COARSEST_KWH
+    """Smallest rise seen: no finer than its steps."""
     exchanged: bool = False
     """Another meter answers: what it shows next is where the old one stopped."""
 
@@ -60,8 +66,8 @@ class Counter:
             self.offset_kwh += last - raw_kwh
             return self._accept(raw_kwh, at), _exchanged(last, raw_kwh)
         rise = raw_kwh - last
-        hours = max(0.0, (at - last_at).total_seconds() / 3600.0)
-        most = None if max_kw is None else max_kw * OVERLOAD_FRAC * hours + COUNTER_SLACK_KWH
+        hours = (at - last_at).total_seconds() / 3600.0
+        most = None if max_kw is None else self._most_kwh(at, last_at, max_kw)
         if rise >= 0.0 and (most is None or rise <= most):
             return self._accept(raw_kwh, at), None
         wrap = next(
@@ -80,7 +86,15 @@ class Counter:
             Quality.BAD, rule, f"{raw_kwh:g} kWh after {last:g} kWh {hours * 3600:.0f} s before"
         )
 
+    def _most_kwh(self, at: datetime, last_at: datetime, max_kw: float) -> float:
+        """Most it can have risen; a clock that was set back makes no time negative."""
+        hours = max(0.0, (at - (self.ticked_at or last_at)).total_seconds() / 3600.0)
+        return max_kw * OVERLOAD_FRAC * hours + max(COUNTER_SLACK_KWH, self.step_kwh)
+
     def _accept(self, raw_kwh: float, at: datetime) -> float:
+        if self.last_raw_kwh is not None and raw_kwh != self.last_raw_kwh:
+            self.ticked_at = at
+            self.step_kwh = min(self.step_kwh, abs(raw_kwh - self.last_raw_kwh))
         self.last_raw_kwh, self.last_at, self.suspects, self.exchanged = raw_kwh, at, [], False
         return raw_kwh + self.offset_kwh
 

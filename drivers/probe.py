@@ -190,8 +190,13 @@ def _phases(reading: DeviceReading) -> Iterator[Check]:
     if total is None or parts is None:
         return
     gap = abs(sum(parts) - total)
-    verdict = Verdict.PROVEN if gap <= max(0.05, 0.05 * abs(total)) else Verdict.WRONG
     detail = f"{' + '.join(f'{p:.3f}' for p in parts)} = {sum(parts):.3f} kW, total {total:.3f} kW"
+    if gap > max(0.05, 0.05 * abs(total)):
+        verdict = Verdict.WRONG
+    elif max(abs(part) for part in parts) < _ENOUGH_KW:
+        verdict, detail = Verdict.OPEN, f"{detail}: too little"
+    else:
+        verdict = Verdict.PROVEN
     yield Check(rule="phases against their sum", verdict=verdict, detail=detail)
 
 

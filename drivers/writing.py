@@ -26,12 +26,11 @@ from drivers.protocols import (
     TroubleKind,
     Unverified,
 )
+from drivers.ramp import Ramps
 from drivers.registers import Register, Table, decode, encode, plan_blocks
 
 RENEW_FRAC: Final = 0.5
 """A setpoint is written again when less than this share of its validity is left."""
-RAMP_STEP_S: Final = 10.0
-"""Longest time one ramp step may make up for [s]: a setpoint held for an hour still leaves in steps."""
 _NOTHING_SENT: Final = {
     TroubleKind.BACKING_OFF: "unreachable",
     TroubleKind.READ_ONLY: "read_only",
@@ -115,15 +114,6 @@ class _Held:
         return [w for w in self.words if not w.is_timer] == [w for w in words if not w.is_timer]
 
 
-@dataclass(frozen=True, slots=True)
-class _Moved:
-    """The last setpoint that was sent, and since when; for the next ramp step."""
-
-    target_kw: float
-    at: datetime
-    valid_until: datetime
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedWrite:
     """One write request a setpoint would cause."""
@@ -158,10 +148,9 @@ class Writer:
         self._max_count, self._max_gap = 125, 8
         self._link, self._unit, self._clock = link, unit, clock
         self._now_kw = now_kw
-        self._ramp_kw_per_s = ramp_kw_per_s
+        self._ramps = Ramps(clock=clock, now_kw=now_kw, kw_per_s=ramp_kw_per_s)
         self._lock = asyncio.Lock()
         self._held: dict[str, _Held] = {}
-        self._moved: dict[str, _Moved] = {}
         self.budgets = WriteBudgets()
 
     def limits(self, *, max_count: int, max_gap: int) -> None:
@@ -278,7 +267,7 @@ class Writer:
         return asked_kw, None
 
     async def _carry_out(self, order: _Order, connection: int | None = None) -> Receipt:
-        held, rate = self._held.get(order.control.name), self._rate_kw_per_s(order.control)
+        held, rate = self._held.get(order.control.name), self._ramps.rate_kw_per_s(order.control)
         try:
             before = await self._read_back(order)
             if rate is not None and order.target_kw is not None and order.asked_kw is not None:
@@ -320,32 +309,14 @@ class Writer:
         self, order: _Order, asked_kw: float, target_kw: float, from_kw: float | None, rate: float
     ) -> _Order | Refused:
         """The same order, or one a ramp step away from what the device holds."""
-        control = order.control
         if from_kw is None:
             reason = f"ramp of {rate:g} kW/s, and what the device does now is not known"
-            return self._refused(control.name, asked_kw, "unknown_state", reason)
-        # a device that tells no step finer than this would never move
-        longest_s = max(RAMP_STEP_S, control.step_kw / rate)
-        moved = self._moved.get(control.name)
-        elapsed_s = longest_s if moved is None else (self._clock() - moved.at).total_seconds()
-        step_kw = rate * min(max(elapsed_s, 0.0), longest_s)
-        if abs(target_kw - from_kw) <= step_kw + 1e-9:
+            return self._refused(order.control.name, asked_kw, "unknown_state", reason)
+        next_kw = self._ramps.step(order.control, rate, from_kw=from_kw, to_kw=target_kw)
+        if next_kw == target_kw:
             return order
-        next_kw = from_kw + step_kw if target_kw > from_kw else from_kw - step_kw
-        if 0.0 < next_kw < control.pause_below_kw:
-            next_kw = control.pause_below_kw if target_kw > from_kw else 0.0
         limit = f"{RAMP}: at most {rate:g} kW/s, held {from_kw:.3f} kW, asked {asked_kw:g} kW"
-        return self._order_for(control, asked_kw, next_kw, order.valid_s, limit)
-
-    def _rate_kw_per_s(self, control: Control) -> float | None:
-        """Slowest of the ramps stated for this control."""
-        rates = [self._ramp_kw_per_s, control.ramp_kw_per_s]
-        if control.ramp_frac_per_s is not None:
-            most = control.max_kw
-            if control.max_from is not None and (bound := self._now_kw(control.max_from)) is not None:
-                most = bound if most is None else max(most, bound)
-            rates.append(None if most is None else control.ramp_frac_per_s * most)
-        return min((rate for rate in rates if rate), default=None)
+        return self._order_for(order.control, asked_kw, next_kw, order.valid_s, limit)
 
     def _from_kw(self, order: _Order, before: Mapping[str, bytes], shown_kw: float | None) -> float | None:
         """Setpoint the device holds now; in its own mode, the power it shows."""
@@ -356,9 +327,8 @@ class Writer:
         if all(_shows(before, request.words) for request in modes):
             if (held_kw := _value_shown(order.requests, before)) is not None:
                 return held_kw
-            moved = self._moved.get(control.name)
-            if moved is not None and self._clock() < moved.valid_until:
-                return moved.target_kw
+            if (sent_kw := self._ramps.sent_kw(control)) is not None:
+                return sent_kw
         if control.name in OWN_MODES:
             return self._now_kw(OWN_MODES[control.name])
         return control.max_kw  # a limit that is not in force lets everything through
@@ -410,7 +380,8 @@ class Writer:
 
     async def _verify(self, order: _Order, before: Mapping[str, bytes], trouble: Trouble | None) -> Receipt:
         """Look at what the device holds. After a write without an answer too: it is never sent twice."""
-        self._note_move(order)
+        if order.target_kw is not None:
+            self._ramps.note(order.control, order.target_kw, order.valid_s)
         try:
             seen = await self._read_back(order)
             shown_kw = await self._shown_kw(order)
@@ -430,14 +401,6 @@ class Writer:
         if not can_tell:
             return self._unverified(order, "written, but this device shows nothing to check it by")
         return self._cut_by_device(order, before, seen, wrong)
-
-    def _note_move(self, order: _Order) -> None:
-        if order.target_kw is None:
-            return
-        at, before = self._clock(), self._moved.get(order.control.name)
-        moved_at = before.at if before is not None and before.target_kw == order.target_kw else at
-        until = at + timedelta(seconds=order.valid_s)
-        self._moved[order.control.name] = _Moved(order.target_kw, moved_at, until)
 
     def _cut_by_device(
         self, order: _Order, before: Mapping[str, bytes], seen: Mapping[str, bytes], wrong: Sequence[_Word]
@@ -465,7 +428,7 @@ class Writer:
             reason = "this device cannot be released; it reverts when its own time-out has passed"
             return self._refused(control.name, None, "unsupported", reason)
         self._held.pop(control.name, None)
-        self._moved.pop(control.name, None)
+        self._ramps.forget(control)
         order = _Order(
             control=Control(name=control.name, steps=control.release, writes_per_day=control.writes_per_day),
             asked_kw=None,

@@ -293,7 +293,13 @@ def forecast(
 ) -> None:
     """One forecast of load and solar power, or how good such forecasts would have been."""
     from ems.config import load_sites
-    from ems.forecast_command import backtest_sites, backtest_table, forecast_sites, forecast_table
+    from ems.forecast_command import (
+        backtest_sites,
+        backtest_table,
+        forecast_sites,
+        forecast_table,
+        horizon_table,
+    )
     from ems.recorded import read_recording
     from ems.wiring import driver_names
 
@@ -302,17 +308,20 @@ def forecast(
     if backtest:
         with progress_bar("backtest", 100) as tell:
             reports = backtest_sites(sites, recording, test_days=test_days, chart=chart, progress=tell)
-        told, table = json_ready([asdict(report) for report in reports]), backtest_table(reports)
+        told = json_ready([asdict(report) for report in reports])
+        tables = [backtest_table(reports), horizon_table(reports)]
     else:
         issued_at = None if at is None else instant("--at", at)
         made = forecast_sites(sites, recording, at=issued_at, hours=hours)
-        told, table = json_ready([asdict(one) for one in made]), forecast_table(made)
+        told, tables = json_ready([asdict(one) for one in made]), [forecast_table(made)]
     if as_json:
         typer.echo(json.dumps(told[0] if len(told) == 1 else told, indent=2))
         return
     from rich.console import Console
 
-    Console().print(table)
+    console = Console()
+    for table in tables:
+        console.print(table)
 
 
 @app.command(

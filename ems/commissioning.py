@@ -106,8 +106,7 @@ def _tell_report(report: ProbeReport, tell: Tell) -> bool:
     if report.trouble is not None:
         tell(f"{report.device}: {report.trouble.detail}")
         return False
-    who = report.identity
-    tell(f"{report.device}: {who.maker} {who.model}" if who is not None else f"{report.device}: unidentified")
+    tell(f"{report.device}: {'unidentified' if report.identity is None else report.identity.name}")
     for name, sample in sorted(report.second.items()):
         value = "absent" if sample.value is None else f"{sample.value:.3f} {sample.unit}"
         tell(f"  {name:28} {value:>16}  {sample.quality}")

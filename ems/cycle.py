@@ -132,7 +132,7 @@ async def run_cycle(
     for site, reading, state in zip(sites, snapshot.sites, states, strict=True):
         ports.meters[site.id].close(reading, at=at, stored_kwh=stored_total_kwh(site, state))
     measured = tuple(interval for site in sites for interval in ports.meters[site.id].unsettled)
-    outlook = await asyncio.to_thread(ports.foresight.foresee, measured, at=at)
+    outlook = await asyncio.to_thread(ports.foresight.foresee, measured, at=at, states=states)
     watch.lap("outlook")
     plans = await asyncio.to_thread(
         make_plans,

@@ -84,11 +84,7 @@ async def _scan(
             if isinstance(answer, Trouble):
                 raise EmsError(f"{endpoint}: {answer.detail}; check address, cable and power")
             found += 1
-            who = (
-                "unknown device"
-                if answer.identity is None
-                else f"{answer.identity.maker} {answer.identity.model}"
-            )
+            who = "unknown device" if answer.identity is None else answer.identity.name
             driver = answer.driver or (
                 f"one of {', '.join(answer.candidates)}" if answer.candidates else "none known"
             )

@@ -53,6 +53,28 @@ class IssuedForecast:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LeadRow:
+    """One model on one series so many hours ahead, issued every hour of the test days."""
+
+    lead_h: float
+    """The hour up to this far ahead [h]."""
+    nmae_frac: float
+    """Mean absolute error over mean level."""
+    rmse_kw: float
+    """Root mean squared error [kW]."""
+    bias_kw: float
+    """Mean of forecast less truth [kW]."""
+    pinball_kw: float
+    """Mean pinball loss over nine levels [kW]."""
+    pinball_ratio: float
+    """The same over that of the 7-day mean."""
+    coverage_frac: float
+    """Share of truths inside the 80 % band."""
+    mae_ratios: dict[str, float]
+    """Mean absolute error over that of yesterday, of last week and of the 7-day mean, on the same intervals."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SkillRow:
     """One model on one series over the test days."""
 
@@ -72,8 +94,8 @@ class SkillRow:
     """The same over that of the 7-day mean."""
     coverage_frac: float
     """Share of truths inside the 80 % band."""
-    nmae_by_lead: dict[str, float]
-    """Mean absolute error over mean level, by hours ahead; empty for yardsticks."""
+    by_lead: list[LeadRow]
+    """The same by hours ahead, corrected within the day; empty for yardsticks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,14 +213,10 @@ def backtest_table(skills: Sequence[SeriesSkill]) -> Table:
         "pinball kW",
         "/ 7-day",
         "80 % band",
-        "by hours ahead",
     ):
-        table.add_column(
-            column, justify="left" if column in ("series", "model", "by hours ahead") else "right"
-        )
+        table.add_column(column, justify="left" if column in ("series", "model") else "right")
     for skill in skills:
         for row in skill.rows:
-            leads = "  ".join(f"{lead} {value:.1%}" for lead, value in row.nmae_by_lead.items())
             table.add_row(
                 skill.series,
                 row.model,
@@ -209,8 +227,30 @@ def backtest_table(skills: Sequence[SeriesSkill]) -> Table:
                 f"{row.pinball_kw:.4f}",
                 f"{row.pinball_ratio:.3f}",
                 f"{row.coverage_frac:.1%}",
-                leads,
             )
+    return table
+
+
+def horizon_table(skills: Sequence[SeriesSkill]) -> Table:
+    """Return the skill of the service's models by hours ahead as a table."""
+    table = Table(title="by hours ahead, issued every hour; errors over those of the yardsticks")
+    columns = ("series", "ahead", "nMAE", "RMSE kW", "bias kW", "pinball kW", "80 % band")
+    yardsticks = ("yesterday", "last-week", "mean-7d")
+    for column in (*columns, *(f"/ {name}" for name in yardsticks)):
+        table.add_column(column, justify="left" if column == "series" else "right")
+    for skill in skills:
+        for row in skill.rows:
+            for lead in row.by_lead:
+                table.add_row(
+                    skill.series,
+                    f"{lead.lead_h:g} h",
+                    f"{lead.nmae_frac:.1%}",
+                    f"{lead.rmse_kw:.3f}",
+                    f"{lead.bias_kw:+.3f}",
+                    f"{lead.pinball_kw:.4f}",
+                    f"{lead.coverage_frac:.1%}",
+                    *(f"{lead.mae_ratios[name]:.3f}" for name in yardsticks),
+                )
     return table
 
 
@@ -268,7 +308,19 @@ def _skill(name: str, report: BacktestReport) -> SeriesSkill:
                 pinball_kw=model.overall.pinball,
                 pinball_ratio=model.pinball_ratio,
                 coverage_frac=model.overall.coverage_frac,
-                nmae_by_lead={f"{lead.to_h:g} h": lead.scores.nmae_frac for lead in model.per_lead},
+                by_lead=[
+                    LeadRow(
+                        lead_h=lead.to_h,
+                        nmae_frac=lead.scores.nmae_frac,
+                        rmse_kw=lead.scores.rmse,
+                        bias_kw=lead.scores.bias,
+                        pinball_kw=lead.scores.pinball,
+                        pinball_ratio=lead.pinball_ratio,
+                        coverage_frac=lead.scores.coverage_frac,
+                        mae_ratios=dict(lead.mae_ratios),
+                    )
+                    for lead in model.per_lead
+                ],
             )
             for model in report.models
         ],

@@ -1,7 +1,8 @@
 """What the service counts, for Prometheus; one registry per service, none global."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -107,6 +108,25 @@ class _FieldCollector:
         return iter((failed, writes, today, left, setpoints, flags))
 
 
+class Skill(Protocol):
+    """How good the forecasts of one model were."""
+
+    @property
+    def series(self) -> str:
+        """`load` or `pv`."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """The model."""
+        ...
+
+    @property
+    def lead_h(self) -> int:
+        """End of the lead bucket [h]."""
+        ...
+
+
 class Metrics:
     """Counters, gauges and histograms of one service."""
 
@@ -193,6 +213,57 @@ class Metrics:
         self.clock_jumps = Counter(
             "ems_clock_jumps_total", "Times the clock was set, or the machine slept", registry=self.registry
         )
+        by_model = ["series", "model", "lead_h"]
+        self.forecast_error_ratio = Gauge(
+            "ems_forecast_error_ratio",
+            "Absolute error of forecasts of the last four weeks over that of the 7-day mean",
+            by_model,
+            registry=self.registry,
+        )
+        self.forecast_pinball_ratio = Gauge(
+            "ems_forecast_pinball_ratio",
+            "Pinball loss of forecasts of the last four weeks over that of the 7-day mean",
+            by_model,
+            registry=self.registry,
+        )
+        self.forecast_bias = Gauge(
+            "ems_forecast_bias_fraction",
+            "Mean error of forecasts over mean level; positive: too high",
+            by_model,
+            registry=self.registry,
+        )
+        self.forecast_coverage = Gauge(
+            "ems_forecast_coverage_fraction",
+            "Share of truths inside the 80 % band",
+            by_model,
+            registry=self.registry,
+        )
+        self.forecast_drifting = Gauge(
+            "ems_forecast_drifting_sites",
+            "Sites whose ways have changed, forecast by a simpler model",
+            ["series"],
+            registry=self.registry,
+        )
+        self.weather_age_seconds = Gauge(
+            "ems_weather_age_seconds",
+            "Age of the oldest weather forecast in use; +Inf as long as a place has none",
+            registry=self.registry,
+        )
+
+    def tell_skill(self, scores: Sequence[Skill]) -> None:
+        """Set the gauges of forecasts anew; a model that serves no site any more is not told of."""
+        told = (
+            (self.forecast_error_ratio, "error_ratio"),
+            (self.forecast_pinball_ratio, "pinball_ratio"),
+            (self.forecast_bias, "bias_frac"),
+            (self.forecast_coverage, "coverage_frac"),
+        )
+        for gauge, name in told:
+            gauge.clear()
+            for score in scores:
+                value = getattr(score, name)
+                if value is not None:
+                    gauge.labels(series=score.series, model=score.source, lead_h=str(score.lead_h)).set(value)
 
     def watch(
         self, devices: Callable[[], Iterable[DeviceFigures]], links: Callable[[], Iterable[LinkFigures]]

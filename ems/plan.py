@@ -47,7 +47,7 @@ class Reason:
     """What it does."""
     code: str
     """Kind of reason: `store_surplus`, `store_for_later`, `serve_load`, `sell_now`, `keep_for_later`, `full`, `empty`,
-    `ready_by`, `negative_price`, `export_limit`, `rule`, `no_gain`."""
+    `ready_by`, `negative_price`, `export_limit`, `outage`, `rule`, `no_gain`."""
     later_at: datetime | None = None
     """The later instant it is done for, e.g. the evening peak (aware UTC)."""
     saving: float | None = None

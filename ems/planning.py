@@ -182,6 +182,8 @@ def to_problem(
             load_kw = load_kw + _charging_at_will(
                 vehicle, state, hours, kw=_asked_charge_kw(vehicle, counts[0])
             )
+            if vehicle.name in expected.vehicles:
+                load_kw = load_kw + expected.vehicles[vehicle.name].charging_kw
     if state.islanded:
         load_kw[0] += sum(load.rated_kw for load in site.sheddables if load.name in state.cut)
         sheddable_kw = _sheddable_kw(site, state, load_kw)
@@ -606,6 +608,8 @@ _WORDS: Mapping[Why, tuple[Action, str]] = {
     Why.KEPT_FOR_LATER: (Action.HOLD, "keep_for_later"),
     Why.CURTAILED: (Action.CURTAIL, "export_limit"),
     Why.RUNS_NOW: (Action.CHARGE, "store_for_later"),
+    Why.GENERATED: (Action.DISCHARGE, "serve_load"),
+    Why.CUT: (Action.CURTAIL, "outage"),
 }
 
 

@@ -4,7 +4,7 @@ Every question names who asks. A site that is not theirs to see does not exist f
 site nobody has, so that no answer tells one home about another.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import pairwise
@@ -25,7 +25,9 @@ from ems.state import SitePowers, site_powers, total
 from ems.store import (
     CycleRow,
     DeliveredSetpoint,
+    ForecastScore,
     SampleSeries,
+    ScoredDay,
     SiteSums,
     Store,
     StoredForecast,
@@ -40,12 +42,15 @@ __all__ = [
     "DeliveredSetpoint",
     "Fleet",
     "FleetRow",
+    "ForecastScore",
     "Health",
     "Point",
     "Queries",
     "SampleSeries",
+    "ScoredDay",
     "SiteNow",
     "SiteSums",
+    "Skill",
     "StoredForecast",
     "StoredSample",
 ]
@@ -180,6 +185,20 @@ class Course:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Skill:
+    """How the forecasts of one site came out lately."""
+
+    since: datetime
+    """First instant that counts (aware UTC)."""
+    scores: tuple[ForecastScore, ...]
+    """By series, lead and model."""
+    days: tuple[ScoredDay, ...]
+    """The same day by day, oldest first."""
+    drifting: tuple[str, ...]
+    """Series whose ways have changed, so that a simpler model stands in: `load`, `pv`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Health:
     """Whether the service does its work."""
 
@@ -272,6 +291,7 @@ class Queries:
         self._store = store
         self._live = live
         self._clock = clock
+        self._fleet_skill: tuple[tuple[int, int], tuple[ForecastScore, ...]] = ((0, 0), ())
 
     def now_at(self) -> datetime:
         """Return the present instant of site time (aware UTC)."""
@@ -333,6 +353,39 @@ class Queries:
         series = ["load", *(f"pv.{pv.name}" for pv in site.pvs), "buy", "sell"]
         found = (self._store.forecast(site.id, name, issued_at) for name in series)
         return tuple(forecast for forecast in found if forecast is not None)
+
+    def skill(self, who: Principal, site_id: str, *, days: int) -> Skill:
+        """Return how the forecasts of the last `days` scored days came out at a site."""
+        site = self.site(who, site_id)
+        since = self._clock.now() - timedelta(days=days + 1)
+        return Skill(
+            since=since,
+            scores=self._store.forecast_scores([site.id], since).get(site.id, ()),
+            days=self._store.scored_days(site.id, since),
+            drifting=tuple(
+                series
+                for series in ("load", "pv")
+                if self._became(site.id, f"forecast.{series}") == "drifting"
+            ),
+        )
+
+    def fleet_skill(self, who: Principal, *, days: int) -> tuple[ForecastScore, ...]:
+        """Return how the forecasts of all sites that are theirs came out, by series, lead and model."""
+        now = self._clock.now()
+        since = now - timedelta(days=days + 1)
+        if who.site_ids is None:
+            # days are scored once an hour at most, and for a city this is a sum over millions of rows
+            asked = (days, int(now.timestamp()) // 3600)
+            if self._fleet_skill[0] != asked or not self._fleet_skill[1]:
+                self._fleet_skill = (asked, self._store.forecast_scores_of_all(since))
+            return self._fleet_skill[1]
+        found = self._store.forecast_scores([site.id for site in self.sites(who)], since)
+        return added_up(score for scores in found.values() for score in scores)
+
+    def _became(self, site_id: str, subject: str) -> str | None:
+        """Return what a subject became last, as far back as drift is looked for."""
+        edges = self._store.edges(site_id, self._clock.now() - timedelta(days=90), 1000)
+        return next((edge.became for edge in edges if edge.subject == subject), None)
 
     def price_ahead(self, who: Principal, site_id: str) -> float | None:
         """Return the mean price of imported energy over the next 24 hours [1/kWh]; None when none is known."""
@@ -589,6 +642,15 @@ class Queries:
     def _cadence(rows: Sequence[CycleRow]) -> timedelta:
         gaps = [after.at - before.at for before, after in pairwise(rows)]
         return min(gaps, default=STEP)
+
+
+def added_up(scores: Iterable[ForecastScore]) -> tuple[ForecastScore, ...]:
+    """Return the sums of scores of one series, lead and model each."""
+    whole: dict[tuple[str, int, str], ForecastScore] = {}
+    for score in scores:
+        key = (score.series, score.lead_h, score.source)
+        whole[key] = whole[key] + score if key in whole else score
+    return tuple(whole[key] for key in sorted(whole))
 
 
 def _capacity_kwh(site: Site) -> float:

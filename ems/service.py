@@ -21,6 +21,7 @@ from ems.cycle import CycleRecord, Ports, run_cycle
 from ems.errors import MayNotAct, StoreError
 from ems.fast_loop import IN_FORCE, FastLoop, Pass
 from ems.feedback import Edge
+from ems.forecast_watch import ForecastWatch
 from ems.foresight import Foresight
 from ems.lead import Lead
 from ems.live import Live
@@ -39,14 +40,17 @@ from ems.store import DeliveredSetpoint, Retention, Store
 from ems.watchdog import Manager
 from ems.wiring import (
     device_figures,
+    keep_models,
     learn_from_recording,
     learn_from_store,
     link_figures,
     make_foresight,
     make_meters,
+    make_weather,
     open_devices,
     read_sites,
     restore_memories,
+    restore_models,
     share_devices,
 )
 
@@ -166,8 +170,6 @@ class Service:
         self._orders: tuple[Order, ...] = ()
         self._loop_task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
-        self._refit: asyncio.Future[None] | None = None
-        self._refit_trouble: str | None = None
         self._pruning: asyncio.Future[None] | None = None
         self._shares = contextlib.AsyncExitStack()
         self._share_troubles: list[str] = []
@@ -192,6 +194,9 @@ class Service:
             live=self.live,
             metrics=self.metrics,
             valid_for=GRACE + self._loop_span,
+        )
+        self._forecasts = ForecastWatch(
+            self.sites, foresight, store=store, metrics=self.metrics, step_s=self._step_s
         )
         self._trigger = GridTrigger(self.clock, self._step_s)
         self._scheduler = AsyncIOScheduler(
@@ -235,6 +240,7 @@ class Service:
             await self._channels.stop()
             await self._settle_unanswered()
             self._keep_memories(self._ports.devices)
+        await self._forecasts.stop()
         if self._pruning is not None:
             await self._pruning
         if not await self.outbox.flush():
@@ -266,8 +272,8 @@ class Service:
             found.append(f"the latest cycle failed: {self.cycle_trouble}")
         if self._fast_loop.trouble:
             found.append(f"the fast loop left a site to its devices: {self._fast_loop.trouble}")
-        if self._refit_trouble:
-            found.append(f"forecast models could not be fitted anew: {self._refit_trouble}")
+        if self._forecasts.trouble:
+            found.append(f"forecast models could not be fitted anew: {self._forecasts.trouble}")
         found.extend(self._share_troubles)
         if self.outbox.dropped:
             found.append(f"{self.outbox.dropped} writes to the store were given up")
@@ -483,18 +489,7 @@ class Service:
         self.outbox.post(partial(self._save, record))
         self._keep_memories(self._ports.devices)
         self._prune(at)
-        if self._ports.foresight.refit_due(at) and (self._refit is None or self._refit.done()):
-            self._refit = asyncio.ensure_future(self._fit_anew(at))
-
-    async def _fit_anew(self, at: datetime) -> None:
-        try:
-            await asyncio.to_thread(self._ports.foresight.refit, at)
-        except Exception as error:
-            if self._refit_trouble is None:
-                log.exception("foresight.refit_failed the models of yesterday stay in use")
-            self._refit_trouble = f"{type(error).__name__}: {error}"
-        else:
-            self._refit_trouble = None
+        self._forecasts.after_cycle(at)
 
     def _save(self, record: CycleRecord) -> None:
         self.store.save_cycle(record)
@@ -701,14 +696,22 @@ def make_service(
     sites, folders = read_sites(settings)
     step_s = int(settings.interval.total_seconds())
     foresight = make_foresight(
-        sites, folders, step_s=step_s, horizon=int(settings.horizon.total_seconds()) // step_s
+        sites,
+        folders,
+        step_s=step_s,
+        horizon=int(settings.horizon.total_seconds()) // step_s,
+        weather=make_weather(sites, settings.weather),
     )
     now = settings.clock.now()
     if settings.history_file is not None:
         learn_from_recording(foresight, settings.history_file, now=now)
     store = Store.open(settings.store_url)
     learn_from_store(foresight, store, now=now)
-    foresight.refit(interval_start(now, step_s))
+    if restore_models(foresight, store, now=now):
+        foresight.refit_prices()
+    else:
+        foresight.refit(interval_start(now, step_s))
+        keep_models(foresight, store)
     links = LinkPool(clock=settings.clock.now, read_only=settings.read_only)
     devices = open_devices(sites, links)
     restore_memories(devices, store.device_memories())

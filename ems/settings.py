@@ -31,6 +31,7 @@ SETTINGS = (
     Setting(name="EMS_READ_ONLY", default="no", meaning="`yes`: read and plan, never write to a device."),
     Setting(name="EMS_KEEP_ON_STOP", default="no", meaning="`yes`: a stop leaves setpoints in force until they expire."),
     Setting(name="EMS_RETENTION_DAYS", default="14", meaning="Days raw readings are kept; means and accounts stay years."),
+    Setting(name="EMS_WEATHER", default="", meaning="Weather forecasts: URL or file of Open-Meteo JSON; none: go without."),
     Setting(name="EMS_SESSION_SECRET", default="", meaning="Signs page sessions; made anew at each start if empty."),
     Setting(name="EMS_DEMO", default="no", meaning="`yes`: loopback demo, pages open without a key."),
     Setting(name="EMS_REPLAY_CLOCK", default="", meaning="SITE_START,WALL_START,SPEED of a replay; set by the demo."),
@@ -62,6 +63,8 @@ class Settings:
     """A stop leaves devices what they were asked, for the next process or until it expires."""
     retention_days: int = 14
     """Days raw readings are kept."""
+    weather: str = ""
+    """Where weather forecasts come from: a URL, a URL with `{latitude}` and `{longitude}`, or a file; empty: nowhere."""
     session_secret: str = ""
     """Signs page sessions."""
     demo: bool = False
@@ -109,6 +112,16 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
                 "EMS_SESSION_SECRET", "(hidden)", "shorter than 32 characters", "use a longer random text"
             )
         )
+    weather = values["EMS_WEATHER"]
+    if weather and not weather.startswith(("http://", "https://")) and not Path(weather).is_file():
+        mistakes.append(
+            _mistake(
+                "EMS_WEATHER",
+                weather,
+                "neither http(s)://... nor a file that is there",
+                "correct it, or leave it unset",
+            )
+        )
     clock = _clock(values["EMS_REPLAY_CLOCK"], mistakes)
     flags = {name: _flag(name, values[name], mistakes) for name in FLAGS}
     if mistakes:
@@ -123,6 +136,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         read_only=flags["EMS_READ_ONLY"],
         keep_on_stop=flags["EMS_KEEP_ON_STOP"],
         retention_days=int(retention_days),
+        weather=weather,
         session_secret=secret,
         demo=flags["EMS_DEMO"],
         clock=clock,

@@ -12,7 +12,7 @@ from ems.recorded import Recording
 from ems.simulation import Controller, Foreknowledge, Progress, Run, SimulationReport, simulate, with_control
 from ems.site import Site
 from ems.wiring import make_foresight
-from forecasting import SlotMean
+from forecasting import LoadForecaster, SlotMean, SolarForecaster
 
 POLL_S = 0.3
 
@@ -86,13 +86,14 @@ def carry_out(simulation: Simulation, progress: Progress) -> tuple[SimulationRep
         and run.forecast is not Foreknowledge.PERFECT
         and run.horizon is not None
     ):
-        makers = {"make_load": SlotMean, "make_pv": SlotMean} if run.forecast is Foreknowledge.NAIVE else {}
+        naive = run.forecast is Foreknowledge.NAIVE
         foresight = make_foresight(
             sites,
             dict.fromkeys((site.id for site in sites), simulation.folder),
             step_s=int(simulation.recording.step.total_seconds()),
             horizon=max(2, int(run.horizon / simulation.recording.step)),
-            **makers,
+            make_load=SlotMean if naive else LoadForecaster,
+            make_pv=SlotMean if naive else SolarForecaster,
         )
     return simulate(
         sites,

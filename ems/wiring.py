@@ -1,11 +1,12 @@
 """The composition root: sites and settings to a running service's parts."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import httpx
 import numpy as np
 
 from drivers import Device, DeviceMemory, DriverError, LinkPool, known_drivers, open_device
@@ -13,7 +14,7 @@ from drivers.proxy import share
 from ems.clock import interval_start
 from ems.codec import FloatArray
 from ems.config import load_price_series, load_sites
-from ems.errors import ConfigError, DataError, EmsError, Mistake
+from ems.errors import ConfigError, DataError, EmsError, Mistake, StoreError
 from ems.foresight import Foresight, MakeForecaster
 from ems.history import DAYS
 from ems.metering import CounterMarks, SiteMeter
@@ -22,12 +23,19 @@ from ems.readings import SiteReading
 from ems.recorded import Recording, read_recording
 from ems.settings import Settings
 from ems.site import Role, Site
-from ems.store import Store
+from ems.store import Store, StoredModel
 from ems.tariffs import PriceSeries
-from forecasting import LoadForecaster, SolarForecaster
+from ems.weather import WeatherWatch
+from forecasting import FileWeather, HttpWeather, LoadForecaster, SolarForecaster
 
 log = logging.getLogger("ems.wiring")
 
+WEATHER_WITHIN_S = 10.0
+"""Longest wait for a weather service [s]."""
+LARGEST_MODEL_BYTES = 256_000_000
+"""A fitted fleet larger than this is not kept [byte]."""
+VEHICLE_DAYS = 180
+"""How far back stays of vehicles are looked for [days]."""
 BEYOND_CONNECTION = 4.0
 """A contracted power may be exceeded, but not by this factor: such a reading is off by ten, or of something else."""
 
@@ -198,12 +206,30 @@ def make_foresight(
     horizon: int,
     make_load: MakeForecaster = LoadForecaster,
     make_pv: MakeForecaster = SolarForecaster,
+    weather: WeatherWatch | None = None,
 ) -> Foresight:
     """Make the forecasters of a batch."""
     files = PriceFileCache(folders)
     return Foresight(
-        sites, step_s=step_s, horizon=horizon, make_load=make_load, make_pv=make_pv, price_files=files.of
+        sites,
+        step_s=step_s,
+        horizon=horizon,
+        make_load=make_load,
+        make_pv=make_pv,
+        price_files=files.of,
+        weather=weather,
     )
+
+
+def make_weather(sites: Sequence[Site], source: str) -> WeatherWatch | None:
+    """Make what watches the weather: over HTTP, from a file, or not at all. Nothing is asked yet."""
+    if not source:
+        return None
+    if source.startswith(("http://", "https://")):
+        client = httpx.AsyncClient(timeout=WEATHER_WITHIN_S)
+        provider = HttpWeather(client, url=source, deadline_s=WEATHER_WITHIN_S)
+        return WeatherWatch(sites, provider, close=client.aclose)
+    return WeatherWatch(sites, FileWeather(Path(source)))
 
 
 class PriceFileCache:
@@ -249,6 +275,68 @@ def learn_from_store(foresight: Foresight, store: Store, *, now: datetime) -> No
             trust=np.select([history.quality >= 3, history.quality == 2], [1.0, 0.5], 0.0),
             curtailed=history.curtailed > 0,
         )
+
+
+def restore_models(foresight: Foresight, store: Store, *, now: datetime) -> bool:
+    """Put back the models fitted last, if they are of these sites; False when they must be fitted anew."""
+    versions: dict[datetime, dict[str, bytes]] = {}
+    for model in store.models(foresight.fleet, now):
+        versions.setdefault(model.fitted_at, {})[model.kind] = model.body
+    return any(foresight.restore(bodies, fitted_at=fitted_at) for fitted_at, bodies in versions.items())
+
+
+def keep_models(foresight: Foresight, store: Store) -> None:
+    """Keep the models in use as a version of their own; what is too large for the store is fitted anew at a start."""
+    if foresight.fitted_at is None:
+        return
+    for kind, body in foresight.dump().items():
+        if len(body) > LARGEST_MODEL_BYTES:
+            log.warning("models.not_kept kind=%s bytes=%d limit=%d", kind, len(body), LARGEST_MODEL_BYTES)
+            continue
+        try:
+            store.save_model(
+                foresight.fleet, StoredModel(kind=kind, fitted_at=foresight.fitted_at, body=body)
+            )
+        except StoreError as error:
+            log.warning("models.not_kept kind=%s cause=%s", kind, error)
+
+
+def learn_vehicles(
+    foresight: Foresight, store: Store, *, now: datetime, stop: Callable[[], bool] = lambda: False
+) -> None:
+    """Give the vehicle forecasters what chargers said since they were asked last; half a year the first time.
+
+    Takes a second or two for a charger never asked; `stop` ends it between two.
+    """
+    for site, vehicle in foresight.vehicles.wanted:
+        if stop():
+            return
+        known_until = foresight.vehicles.known_until(site.id, vehicle.name)
+        since = max(now - timedelta(days=VEHICLE_DAYS), known_until or now - timedelta(days=VEHICLE_DAYS))
+        at_s, plugged_in = _samples(store, site.id, f"{vehicle.device}.plugged_in", since, now)
+        if not len(at_s):
+            continue
+        power_s, power_kw = _samples(
+            store, site.id, f"{vehicle.device}.vehicle_net_consumption_kw", since, now
+        )
+        at_instant = dict(zip(power_s.tolist(), power_kw.tolist(), strict=True))
+        drawn_kw = np.array([at_instant.get(instant, np.nan) for instant in at_s.tolist()])
+        foresight.vehicles.hear(site.id, vehicle.name, at_s, plugged_in, drawn_kw)
+
+
+def _samples(
+    store: Store, site_id: str, key: str, since: datetime, until: datetime
+) -> tuple[FloatArray, FloatArray]:
+    """Return instants [epoch s] and values of one quantity, however many there are; nan is not known."""
+    at_s: list[float] = []
+    values: list[float] = []
+    while True:
+        found = store.samples(site_id, key, since, until)
+        at_s += [sample.at.timestamp() for sample in found.samples]
+        values += [np.nan if sample.value is None else sample.value for sample in found.samples]
+        if found.complete or not found.samples:
+            return np.array(at_s), np.array(values)
+        since = found.samples[-1].at + timedelta(milliseconds=1)
 
 
 def learn_from_recording(foresight: Foresight, path: Path, *, now: datetime) -> None:

@@ -10,7 +10,7 @@ from forecasting.chart import backtest_svg, write_backtest_svg
 from forecasting.drift import DriftReport, assess_drift, daily_losses
 from forecasting.errors import BrokenSeries, ForecastingError, NotFitted, UnsafeModel
 from forecasting.load import LoadForecaster
-from forecasting.metrics import Scores
+from forecasting.metrics import Scores, pinball_loss
 from forecasting.persistence import dump_model, load_model, train
 from forecasting.price import PriceForecaster
 from forecasting.screening import screened
@@ -70,6 +70,7 @@ __all__ = [
     "dump_model",
     "load_model",
     "parse_open_meteo",
+    "pinball_loss",
     "screened",
     "train",
     "write_backtest_svg",

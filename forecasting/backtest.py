@@ -31,6 +31,7 @@ from forecasting.types import (
 
 YARDSTICK = "mean-7d"
 """The model that ratios are taken against."""
+_YESTERDAYS = ("yesterday", "last-week")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +44,10 @@ class LeadScores:
     """End of the bucket [h]."""
     scores: Scores
     """All sites together."""
+    mae_ratios: Mapping[str, float]
+    """MAE over that of each yardstick on the same intervals, by its name."""
+    pinball_ratio: float
+    """Pinball loss over that of the 7-day mean's own seven values on the same intervals."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,8 +122,8 @@ class _Collected:
 def yardsticks(context: SiteContext | Sequence[SiteContext]) -> dict[str, Forecaster]:
     """Yesterday, last week and the 7-day mean."""
     return {
-        "yesterday": SlotMean(context, days=1),
-        "last-week": SlotMean(context, days=1, offset_days=6),
+        _YESTERDAYS[0]: SlotMean(context, days=1),
+        _YESTERDAYS[1]: SlotMean(context, days=1, offset_days=6),
         YARDSTICK: SlotMean(context, days=7),
     }
 
@@ -219,16 +224,9 @@ def _report(
     for name, found in collected.items():
         own = per_site[name]
         leads = tuple(
-            LeadScores(
-                from_h=low,
-                to_h=high,
-                scores=score(
-                    truth, at.quantiles, at.mean, levels,
-                    shared & np.isfinite(at.mean),
-                ),
-            )
+            _lead(low, high, truth, at, collected, levels, shared & np.isfinite(at.mean))
             for (low, high), at in zip(buckets, per_lead.get(name, []), strict=False)
-        )  # fmt: skip
+        )
         maes = [s.mae for s in own] if name != YARDSTICK else reference_mae
         reports.append(
             ModelReport(
@@ -259,6 +257,31 @@ def _report(
             median=shown.quantiles[0, middle, span],
             high=shown.quantiles[0, -1, span],
         ),
+    )
+
+
+def _lead(
+    from_h: float,
+    to_h: float,
+    truth: FloatArray,
+    at: _Collected,
+    collected: Mapping[str, _Collected],
+    levels: tuple[float, ...],
+    where: BoolArray,
+) -> LeadScores:
+    """One bucket beside the yardsticks, which know as much at every lead up to a day."""
+    own = score(truth, at.quantiles, at.mean, levels, where)
+    ratios = {}
+    for name in (*_YESTERDAYS, YARDSTICK):
+        mae = float(np.abs(truth - collected[name].mean)[where].mean()) if where.any() else float("nan")
+        ratios[name] = own.mae / mae if mae > 0 else float("nan")
+    week = score(truth, collected[YARDSTICK].quantiles, collected[YARDSTICK].mean, levels, where)
+    return LeadScores(
+        from_h=from_h,
+        to_h=to_h,
+        scores=own,
+        mae_ratios=ratios,
+        pinball_ratio=own.pinball / week.pinball if week.pinball > 0 else float("nan"),
     )
 
 

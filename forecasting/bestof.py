@@ -15,7 +15,7 @@ import numpy as np
 from forecasting.calendars import IntArray, local_grid
 from forecasting.candidates import Candidate, GridPaths
 from forecasting.quantiles import GRID, stretched
-from forecasting.types import FloatArray, History, Quality, Weather
+from forecasting.types import BoolArray, FloatArray, History, Quality, Weather
 
 VALIDATION_DAYS = 14
 MAX_ROUNDS = 2
@@ -46,6 +46,8 @@ class Choice:
     """Up to when the readings behind `pinball` reached; None: never measured."""
     missed_frac: FloatArray | None = None
     """Share of truths outside the 0.1 to 0.9 band, shape (candidates, S); None unmeasured."""
+    drifting: BoolArray | None = None
+    """Sites that have changed their ways, served by the simplest candidate and flagged, shape (S,); None: none."""
 
     @property
     def stretch(self) -> FloatArray:
@@ -64,6 +66,7 @@ def choose(
     zone: str,
     incumbent: Choice | None = None,
     weather: Weather | None = None,
+    drifting: BoolArray | None = None,
 ) -> Choice:
     """Fit every candidate and pick one per site.
 
@@ -72,7 +75,7 @@ def choose(
     last one eligible has to be 5 % better (the contest is day-ahead, the better models also correct within
     the day) and the incumbent has 3 % in hand, so that a site does not flap. The contest is held once a
     week, however often models are fitted. With less history the last candidate whose `min_days` are there is
-    taken.
+    taken. A `drifting` site is not put to the contest: what won there was measured on its old ways.
     """
     known = np.isfinite(history.usable).sum(axis=1) / history.steps_per_day
     eligible = np.stack([known >= candidate.min_days for candidate in candidates])
@@ -115,8 +118,15 @@ def choose(
         score[incumbent.chosen, place] *= 1.0 - _INERTIA_FRAC
     measured = np.isfinite(score).any(axis=0)
     chosen = np.where(measured, score.argmin(axis=0), preferred)
+    if drifting is not None:
+        chosen = np.where(drifting, 0, chosen)
     return Choice(
-        chosen=chosen, pinball=pinball, known_days=known, measured_at=measured_at, missed_frac=missed
+        chosen=chosen,
+        pinball=pinball,
+        known_days=known,
+        measured_at=measured_at,
+        missed_frac=missed,
+        drifting=drifting,
     )
 
 
@@ -155,16 +165,19 @@ def predict_chosen(
     values = first.values if (served == served[0]).all() else _gather(found, served)
     values = stretched(values, choice.stretch)
     values = np.clip(values, bounds[0][:, None, None], bounds[1][:, None, None])
+    stands_in = broken & (chosen != 0)
+    if choice.drifting is not None:
+        stands_in = stands_in | choice.drifting
     qualities = [
-        _quality(bool(broken[site] and chosen[site] != 0), float(days), candidates[-1].min_days)
+        _quality(bool(stands_in[site]), float(days), candidates[-1].min_days)
         for site, days in enumerate(np.broadcast_to(choice.known_days, (recent.n_sites,)))
     ]
     names = [candidates[index].name for index in served]
     return GridPaths(start_at=first.start_at, values=values), names, qualities
 
 
-def _quality(broken: bool, days: float, full_days: float) -> Quality:
-    if broken:
+def _quality(stands_in: bool, days: float, full_days: float) -> Quality:
+    if stands_in:
         return Quality.FALLBACK
     if days <= 0.0:
         return Quality.COLD

@@ -8,6 +8,7 @@ hours, so that unknown tilt, azimuth and several roof faces need no questions.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -19,7 +20,7 @@ from scipy.optimize import nnls
 
 from forecasting.errors import BrokenSeries
 from forecasting.place import place_of
-from forecasting.types import FloatArray, SiteContext
+from forecasting.types import BoolArray, FloatArray, SiteContext
 
 _BLOCK_S = 32 * 86_400
 _SAMPLES_PER_H = 6
@@ -70,6 +71,17 @@ def clear_sky(context: SiteContext, *, start_at: datetime, step: timedelta, coun
     skip = (first_s - first_s // _BLOCK_S * _BLOCK_S) // step_s
     table = table[skip : skip + count]
     return Sky(planes_kw_m2=table[:, :-1], horizontal_kw_m2=table[:, -1])
+
+
+def lit_intervals(
+    contexts: Sequence[SiteContext], start_at: datetime, step: timedelta, count: int
+) -> BoolArray:
+    """Whether the sun is up at some time of each interval, shape (S, count)."""
+    skies = {
+        context: clear_sky(context, start_at=start_at, step=step, count=count).horizontal_kw_m2 > 0.0
+        for context in dict.fromkeys(contexts)
+    }
+    return np.stack([skies[context] for context in contexts])
 
 
 def solar_zone(context: SiteContext) -> str:

@@ -7,13 +7,13 @@ a week of worse days does, and the good days after retraining bring it down agai
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from forecasting.metrics import pinball_loss
 from forecasting.quantiles import gap_mean
-from forecasting.types import BoolArray, FloatArray
+from forecasting.types import BoolArray, FloatArray, History
 
 REFERENCE_DAYS = 28
 _ALLOWANCE = 0.25
@@ -21,6 +21,8 @@ _ALARM = 2.0
 _CEILING = 3.0
 _ALL_CLEAR = 0.5
 _LARGEST_DAY = 1.5
+_LATELY_DAYS = 14
+_OLD_WAYS_WEIGHT = 0.2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,6 +93,17 @@ def assess_drift(losses: FloatArray, *, reference_days: int = REFERENCE_DAYS) ->
         score=score,
         loss_ratio=recent / np.where(usual > 0, usual, np.nan),
     )
+
+
+def lately(history: History, drifting: BoolArray | None) -> History:
+    """The history with all but the last fortnight of the marked sites counting little."""
+    if drifting is None or not drifting.any():
+        return history
+    before = np.zeros(history.columns.shape, dtype=np.bool_)
+    before[drifting, : max(len(history) - _LATELY_DAYS * history.steps_per_day, 0)] = True
+    trust = np.ones(before.shape) if history.reliability is None else np.atleast_2d(history.reliability)
+    trust = np.where(before, _OLD_WAYS_WEIGHT * trust, trust)
+    return replace(history, reliability=trust if history.is_fleet else trust[0])
 
 
 def _median(values: FloatArray) -> float:

@@ -11,12 +11,14 @@ import numpy as np
 from forecasting.bestof import Choice, choose, predict_chosen
 from forecasting.candidates import Candidate, contexts_of, to_forecast
 from forecasting.dayahead import MEMORY, Calendar
+from forecasting.drift import lately
 from forecasting.errors import NotFitted
 from forecasting.recentdays import RecentDays
 from forecasting.ridgeseries import RidgeSeries, lowest_of
 from forecasting.screening import screened
 from forecasting.types import (
     DEFAULT_LEVELS,
+    BoolArray,
     FloatArray,
     Forecast,
     History,
@@ -45,18 +47,30 @@ class LoadForecaster:
         self.floor_kw_: FloatArray = np.zeros(0)
         self.history_: History | None = None
 
-    def fit(self, history: History, *, weather: Weather | None = None) -> Self:
-        """Learn from history; an empty one gives the first-day profile."""
+    def fit(
+        self, history: History, *, weather: Weather | None = None, drifting: BoolArray | None = None
+    ) -> Self:
+        """Learn from history; an empty one gives the first-day profile.
+
+        Sites marked in `drifting`, shape (S,), have changed their ways (`assess_drift`): the days before the last
+        fortnight count little, and the simplest model serves them, flagged, until they are not marked any more.
+        """
         contexts = contexts_of(self.context, history.n_sites)
-        history = screened(history)
+        history = lately(screened(history), drifting)
         calendar = self.calendar_of(contexts)
         self.candidates_ = [RecentDays(contexts), RidgeSeries("load-ridge", calendar)]
         self.choice_ = choose(
-            self.candidates_, history, zone=contexts[0].time_zone, incumbent=self.choice_, weather=weather
-        )
+            self.candidates_, history, zone=contexts[0].time_zone, incumbent=self.choice_, weather=weather,
+            drifting=drifting,
+        )  # fmt: skip
         self.floor_kw_ = lowest_of(history)
         self.history_ = history.until(history.end_at, last=MEMORY)
         return self
+
+    @property
+    def knows_weather(self) -> bool:
+        """Whether it has learned what the weather does to this fleet."""
+        return any(isinstance(candidate, RidgeSeries) and candidate.warm_ for candidate in self.candidates_)
 
     def predict(
         self,

@@ -54,6 +54,8 @@ def dump_model(model: Fitted) -> bytes:
     }
     if choice.missed_frac is not None:
         arrays["choice.missed_frac"] = choice.missed_frac
+    if choice.drifting is not None:
+        arrays["choice.drifting"] = choice.drifting
     if isinstance(model, LoadForecaster):
         arrays["floor_kw"] = model.floor_kw_
     for index, candidate in enumerate(model.candidates_):
@@ -93,6 +95,7 @@ def load_model(data: bytes, context: SiteContext | Sequence[SiteContext]) -> Fit
             known_days=arrays["choice.known_days"],
             measured_at=None if told is None else datetime.fromisoformat(told),
             missed_frac=arrays.get("choice.missed_frac"),
+            drifting=arrays["choice.drifting"].astype(np.bool_) if "choice.drifting" in arrays else None,
         )
         if isinstance(model, LoadForecaster):
             model.floor_kw_ = arrays["floor_kw"]
@@ -101,6 +104,7 @@ def load_model(data: bytes, context: SiteContext | Sequence[SiteContext]) -> Fit
     if (
         model.choice_.chosen.shape != (sites,)
         or not np.isin(model.choice_.chosen, np.arange(len(model.candidates_))).all()
+        or (model.choice_.drifting is not None and model.choice_.drifting.shape != (sites,))
     ):
         raise UnsafeModel("damaged: the choice does not fit the sites")
     return model

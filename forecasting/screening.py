@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from forecasting.calendars import IntArray, local_grid
 from forecasting.quantiles import gap_quantiles
 from forecasting.types import BoolArray, FloatArray, History
 
@@ -20,6 +21,12 @@ _SPIKE_LEVEL = 0.995
 _MIN_DAYS_FOR_SPIKES = 7
 _SURGE_FACTOR = 2.0
 _SURGE_LEVEL = 0.98
+_TWILIGHT_H = 1.0
+_MOONSHINE_FRAC = 0.05
+_SILENT_FRAC = 0.003
+_KNOWN_LIGHT_FRAC = 0.5
+_LIT_SHARE = 0.4
+_DAYLIGHT_OVER_FRAC = 0.9
 
 
 def screened(history: History, *, for_spikes: bool = True) -> History:
@@ -49,6 +56,80 @@ def without_surges(history: History) -> History:
         return history
     masked = np.where(surges, np.nan, history.columns)
     return replace(history, values=masked if history.is_fleet else masked[0])
+
+
+def without_sunless(history: History, lit: BoolArray, zone: str) -> History:
+    """Solar readings of days on which the meter cannot have measured the sun made missing.
+
+    That is a day with power while the sun was well down (a counter that stood still and is filled in, a wrong clock), or
+    one without any power under the sun. A series with less than a week of other days stays as it is: it is all there is.
+
+    Parameters
+    ----------
+    lit : whether the sun was up at some time of the interval, shape (S, T)
+    zone : a zone without clock changes whose days hold one daylight each
+    """
+    values = history.usable
+    n = history.steps_per_day
+    if not len(history):
+        return history
+    grid = local_grid(history.start_at, history.step, len(history), zone)
+    day = grid.day - grid.day[0]
+    usual = gap_quantiles(np.where(lit & (values > 0), values, np.nan), [_SURGE_LEVEL])
+    night = ~(lit | _near(lit, max(round(_TWILIGHT_H / history.step_h), 1)))
+    moonshine = night & (values > _MOONSHINE_FRAC * usual)
+    shown = _per_day(lit & (values > _SILENT_FRAC * usual), day)
+    known = _per_day(lit & np.isfinite(values), day) >= _KNOWN_LIGHT_FRAC * np.maximum(_per_day(lit, day), 1)
+    broken = (_per_day(moonshine, day) > 0) | (known & (shown == 0))
+    left = (~broken[:, day] & lit & np.isfinite(values)).sum(axis=1) / n
+    broken[left < _MIN_DAYS_FOR_SPIKES * _LIT_SHARE] = False
+    if not broken.any():
+        return history
+    masked = np.where(broken[:, day], np.nan, history.columns)
+    return replace(history, values=masked if history.is_fleet else masked[0])
+
+
+def silent_days(history: History, lit: BoolArray, zone: str, top_kw: FloatArray) -> FloatArray:
+    """For how many days up to the end of the history a plant gave nothing under the sun, shape (S,).
+
+    The day at hand does not count before sunset, many a roof wakes late; but it ends the count when it gave something.
+
+    Parameters
+    ----------
+    lit, zone : see `without_sunless`
+    top_kw : highest power of each plant [kW], shape (S,)
+    """
+    values = history.usable
+    if not len(history):
+        return np.zeros(values.shape[0])
+    grid = local_grid(history.start_at, history.step, len(history), zone)
+    day = grid.day - grid.day[0]
+    shown = _per_day(lit & (values > _SILENT_FRAC * top_kw[:, None]), day) > 0
+    seen = _per_day(lit & np.isfinite(values), day) * history.step_h >= 1.0
+    # the day at hand is over when about as much of it was lit as of the day before
+    light = _per_day(lit, day)
+    seen[:, -1] &= light[:, -1] >= _DAYLIGHT_OVER_FRAC * light[:, max(light.shape[1] - 2, 0)]
+    count = np.zeros(values.shape[0])
+    going = np.ones(values.shape[0], dtype=np.bool_)
+    for index in range(shown.shape[1] - 1, -1, -1):
+        going &= ~shown[:, index]
+        count += going & seen[:, index]
+    return count
+
+
+def _near(marked: BoolArray, reach: int) -> BoolArray:
+    """Intervals within `reach` of a marked one."""
+    near = marked.copy()
+    for shift in range(1, reach + 1):
+        near[:, shift:] |= marked[:, :-shift]
+        near[:, :-shift] |= marked[:, shift:]
+    return near
+
+
+def _per_day(marked: BoolArray, day: IntArray) -> IntArray:
+    """Marked intervals of each day, shape (S, D)."""
+    first = np.flatnonzero(np.diff(day, prepend=-1))
+    return np.asarray(np.add.reduceat(marked.astype(np.int64), first, axis=1))
 
 
 def frozen(values: FloatArray, least: int) -> BoolArray:

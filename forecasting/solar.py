@@ -8,6 +8,7 @@ Shading shows as a lower index at the same time of day and is learned with it. C
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Self
 
@@ -16,19 +17,22 @@ import numpy as np
 from forecasting.bestof import Choice, choose, predict_chosen
 from forecasting.calendars import day_matrix, local_grid
 from forecasting.candidates import Candidate, GridPaths, contexts_of, to_forecast
-from forecasting.clearsky import solar_zone
+from forecasting.clearsky import lit_intervals, solar_zone
 from forecasting.dayahead import MEMORY, Calendar, Covariates, ZPaths, fit_days, predict_days
+from forecasting.drift import lately
 from forecasting.errors import NotFitted
 from forecasting.plant import INDEX_CAP, Plants, learn_plants
-from forecasting.quantiles import GRID
+from forecasting.quantiles import GRID, at_levels
 from forecasting.recentdays import slot_table
-from forecasting.screening import without_surges
+from forecasting.screening import silent_days, without_sunless, without_surges
 from forecasting.slotmodel import SlotModel
 from forecasting.types import (
     DEFAULT_LEVELS,
+    BoolArray,
     FloatArray,
     Forecast,
     History,
+    Quality,
     SiteContext,
     Weather,
     as_utc,
@@ -154,16 +158,29 @@ class SolarForecaster:
         self.choice_: Choice | None = None
         self.history_: History | None = None
 
-    def fit(self, history: History, *, weather: Weather | None = None) -> Self:
-        """Learn from history (and the weather forecasts that went with it)."""
+    def fit(
+        self, history: History, *, weather: Weather | None = None, drifting: BoolArray | None = None
+    ) -> Self:
+        """Learn from history (and the weather forecasts that went with it); `drifting` as for load."""
         contexts = contexts_of(self.context, history.n_sites)
-        history = without_surges(history)
+        zone = solar_zone(contexts[0])
+        lit = lit_intervals(contexts, history.start_at, history.step, len(history))
+        history = lately(without_sunless(without_surges(history), lit, zone), drifting)
         self.candidates_ = [RecentIndex(contexts), RidgeIndex(contexts)]
         self.choice_ = choose(
-            self.candidates_, history, zone=solar_zone(contexts[0]), incumbent=self.choice_, weather=weather
-        )
+            self.candidates_, history, zone=zone, incumbent=self.choice_, weather=weather,
+            drifting=drifting,
+        )  # fmt: skip
         self.history_ = history.until(history.end_at, last=MEMORY)
         return self
+
+    @property
+    def knows_weather(self) -> bool:
+        """Whether it has learned what the weather does to this fleet."""
+        return any(
+            isinstance(candidate, RidgeIndex) and candidate.guided_ is not None
+            for candidate in self.candidates_
+        )
 
     def predict(
         self,
@@ -184,6 +201,14 @@ class SolarForecaster:
             issued_at=issued_at, horizon=horizon, recent=history, weather=weather,
             bounds=(np.zeros(history.n_sites), self._plants().cap_kw),
         )  # fmt: skip
+        contexts = contexts_of(self.context, history.n_sites)
+        latest = history.until(issued_at, last=timedelta(days=_RECENT_DAYS))
+        lit = lit_intervals(contexts, latest.start_at, latest.step, len(latest))
+        silent = silent_days(latest, lit, solar_zone(contexts[0]), self._plants().cap_kw)
+        paths = replace(paths, values=_perhaps_nothing(paths.values, silent))
+        qualities = [
+            Quality.FALLBACK if days > 0 else quality for days, quality in zip(silent, qualities, strict=True)
+        ]
         return to_forecast(
             paths, history=history, issued_at=issued_at, levels=checked_levels(levels),
             sources=names, qualities=qualities,
@@ -198,6 +223,22 @@ class SolarForecaster:
             if isinstance(candidate, RecentIndex) and candidate.plants_ is not None:
                 return candidate.plants_
         raise NotFitted(f"{self.name}: call fit first")
+
+
+def _perhaps_nothing(values: FloatArray, silent: FloatArray) -> FloatArray:
+    """Quantile paths of plants that gave nothing for some days: so it goes on, or the plant comes back.
+
+    After k silent days the next one is silent with probability k / (k + 2): a single one is as a rule snow or a fuse.
+    """
+    if not (silent > 0).any():
+        return values
+    values = values.copy()
+    for site in np.flatnonzero(silent > 0):
+        stays = silent[site] / (silent[site] + 2.0)
+        inner = (GRID - stays) / (1.0 - stays)
+        back = at_levels(values[site], GRID, np.clip(inner, 0.0, 1.0).tolist())
+        values[site] = np.where(inner > 0.0, back, 0.0)
+    return values
 
 
 def _levels(paths: ZPaths) -> FloatArray:

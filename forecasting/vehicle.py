@@ -79,6 +79,9 @@ class VehicleForecast:
     """Hours from `start_at` to the next plug-in, shape (Q,); capped at the horizon, which means not within it."""
     energy_kwh: FloatArray
     """Energy of the session at hand, or of the next one, shape (Q,)."""
+    charging_kw: FloatArray
+    """Expected power of sessions that have not begun yet if they charge at will [kW], shape (T,); 0 without
+    `charge_kw`."""
     similar_days: float
     """How many past days (weighted) stand behind it; little means the usual week speaks."""
 
@@ -90,11 +93,15 @@ class VehicleForecaster:
     ----------
     context : time zone and country of the charger
     step : interval of the forecast
+    charge_kw : power at which a session begins and goes on until its energy is there, if nobody steers it
     """
 
-    def __init__(self, context: SiteContext, *, step: timedelta = timedelta(minutes=15)) -> None:
+    def __init__(
+        self, context: SiteContext, *, step: timedelta = timedelta(minutes=15), charge_kw: float | None = None
+    ) -> None:
         self.context = context
         self.step = step
+        self.charge_kw = charge_kw
         self.sessions_: tuple[Session, ...] | None = None
         self.known_from_: datetime | None = None
 
@@ -141,22 +148,59 @@ class VehicleForecaster:
             departure_h=at_levels(leaves, GRID, wanted) * step_s / 3600.0,
             arrival_h=at_levels(comes, GRID, wanted) * step_s / 3600.0,
             energy_kwh=at_levels(self._energy(known, start_at, here), GRID, wanted),
+            charging_kw=self._charging(known, start_at, past, weight),
             similar_days=mass,
         )
+
+    def _charging(
+        self, known: Sequence[Session], start_at: datetime, past: FloatArray, weight: FloatArray
+    ) -> FloatArray:
+        """Mean power over the analogues of sessions that began after their start, shape (T,)."""
+        horizon = past.shape[1]
+        if self.charge_kw is None or not len(past):
+            return np.zeros(horizon)
+        step_s = self.step.total_seconds()
+        per_day = round(86_400 / step_s)
+        ages = self._ages(start_at, horizon)
+        first_s = start_at.timestamp() - ages[-1] * 86_400
+        drawn_kw = np.zeros(ages[-1] * per_day + horizon)
+        for session in known:
+            if session.plug_out_at is None or not np.isfinite(session.energy_kwh):
+                continue
+            begin = (session.plug_in_at.timestamp() - first_s) / step_s
+            full = session.energy_kwh / self.charge_kw * 3600.0 / step_s
+            end = min(begin + full, (session.plug_out_at.timestamp() - first_s) / step_s)
+            slots = np.arange(max(int(begin), 0), min(int(np.ceil(end)), len(drawn_kw)))
+            overlap = np.minimum(slots + 1, end) - np.maximum(slots, begin)
+            drawn_kw[slots] += self.charge_kw * np.maximum(overlap, 0.0)
+        offsets = (ages[-1] - np.array(ages)) * per_day
+        draws = drawn_kw[offsets[:, None] + np.arange(horizon)]
+        # what was there when an analogue began is the session at hand, which is not asked for
+        to_come = np.cumsum(past < 0.5, axis=1) > 0
+        draws = np.where(to_come, draws, 0.0)
+        # while few days were like this one, all days speak too
+        weight = weight + _PRIOR_DAYS * _shares(np.exp(-np.array(ages) / _TAU_DAYS))
+        return np.asarray(_shares(weight) @ draws)
+
+    def _ages(self, start_at: datetime, horizon: int) -> list[int]:
+        """Days back at which a whole horizon is known."""
+        day, reach = timedelta(days=1), horizon * self.step
+        if self.known_from_ is None:
+            return []
+        return [
+            age
+            for age in range(1, _MAX_DAYS + 1)
+            if start_at - age * day >= self.known_from_ and start_at - age * day + reach <= start_at
+        ]
 
     def _analogues(
         self, known: Sequence[Session], start_at: datetime, horizon: int, here: bool
     ) -> tuple[FloatArray, FloatArray]:
         """Plugged in or not over the horizon from the same time on past days (D, T), and each day's weight."""
-        if self.known_from_ is None or not known:
+        ages = self._ages(start_at, horizon)
+        if not known or not ages:
             return np.zeros((0, horizon)), np.zeros(0)
         day = timedelta(days=1)
-        reach = horizon * self.step
-        ages = [
-            age
-            for age in range(1, _MAX_DAYS + 1)
-            if start_at - age * day >= self.known_from_ and start_at - age * day + reach <= start_at
-        ]
         edges = np.array(
             [
                 (s.plug_in_at.timestamp(), (s.plug_out_at or s.plug_in_at).timestamp())
@@ -176,9 +220,7 @@ class VehicleForecaster:
         for ahead in (0, 1):  # a Friday evening is like a Friday evening: today's kind and tomorrow's
             rest = is_rest_day(ordinals + ahead, self.context.country)
             weight = weight * np.where(rest[1:] == rest[0], 1.0, _OTHER_KIND_WEIGHT)
-        same: BoolArray = (
-            plugged[:, 0] == (1.0 if here else 0.0) if len(ages) else np.zeros(0, dtype=np.bool_)
-        )
+        same: BoolArray = plugged[:, 0] == (1.0 if here else 0.0)
         return plugged, weight * same
 
     def _usual(self, start_at: datetime, horizon: int) -> FloatArray:
@@ -227,6 +269,10 @@ class VehicleForecaster:
         mass = np.concatenate([weight, np.full(len(prior), _PRIOR_DAYS / len(prior))])
         order = np.argsort(energy)
         return weighted_quantiles(energy[order], mass[order])
+
+
+def _shares(weight: FloatArray) -> FloatArray:
+    return np.asarray(weight / weight.sum())
 
 
 def _first(marked: BoolArray) -> FloatArray:

@@ -41,8 +41,13 @@ class NoWeather:
 class WeatherProvider(Protocol):
     """Where weather forecasts come from."""
 
-    async def fetch(self, *, latitude: float, longitude: float, issued_at: datetime) -> Weather | NoWeather:
-        """The forecast for a place as known at `issued_at`; never raises for what the provider does."""
+    async def fetch(
+        self, *, latitude: float, longitude: float, issued_at: datetime, past_days: int = 1
+    ) -> Weather | NoWeather:
+        """The forecast for a place as known at `issued_at`; never raises for what the provider does.
+
+        `past_days` asks for as many days before today too, where the provider remembers them.
+        """
         ...
 
 
@@ -52,7 +57,8 @@ class HttpWeather:
     Parameters
     ----------
     client : owned by the caller (proxy, TLS, tests)
-    url : the forecast endpoint, e.g. https://api.open-meteo.com/v1/forecast
+    url : the forecast endpoint, e.g. https://api.open-meteo.com/v1/forecast, to which the query is added; or a
+        template with `{latitude}` and `{longitude}` (and `{past_days}`), which is asked as it is
     deadline_s : the whole answer must be here by then
     days : forecast days asked for
     """
@@ -64,37 +70,48 @@ class HttpWeather:
         self._url = url
         self._deadline_s = deadline_s
         self._days = days
+        # a key in the query stays out of everything that is logged or shown
+        self._source = url.partition("?")[0]
 
-    async def fetch(self, *, latitude: float, longitude: float, issued_at: datetime) -> Weather | NoWeather:
+    async def fetch(
+        self, *, latitude: float, longitude: float, issued_at: datetime, past_days: int = 1
+    ) -> Weather | NoWeather:
         """One request, one deadline; see `WeatherProvider`."""
+        try:
+            url = self._asked(round(latitude, 4), round(longitude, 4), past_days)
+            async with asyncio.timeout(self._deadline_s):
+                return await self._ask(url, issued_at)
+        except TimeoutError:
+            return NoWeather(reason=f"no complete answer within {self._deadline_s:g} s", source=self._source)
+        except httpx.TimeoutException:
+            return NoWeather(reason="connection timed out", source=self._source)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return NoWeather(reason=f"{type(error).__name__}: {error}", source=self._source)
+
+    def _asked(self, latitude: float, longitude: float, past_days: int) -> httpx.URL:
+        if "{latitude}" in self._url:
+            filled = self._url.replace("{latitude}", str(latitude)).replace("{longitude}", str(longitude))
+            return httpx.URL(filled.replace("{past_days}", str(past_days)))
         query: dict[str, str | int | float] = {
-            "latitude": round(latitude, 4),
-            "longitude": round(longitude, 4),
+            "latitude": latitude,
+            "longitude": longitude,
             "hourly": "temperature_2m,shortwave_radiation",
             "timezone": "UTC",
-            "past_days": 1,
+            "past_days": past_days,
             "forecast_days": self._days,
         }
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                return await self._ask(query, issued_at)
-        except TimeoutError:
-            return NoWeather(reason=f"no complete answer within {self._deadline_s:g} s", source=self._url)
-        except httpx.TimeoutException:
-            return NoWeather(reason="connection timed out", source=self._url)
-        except httpx.HTTPError as error:
-            return NoWeather(reason=f"{type(error).__name__}: {error}", source=self._url)
+        return httpx.URL(self._url).copy_merge_params(query)
 
-    async def _ask(self, query: dict[str, str | int | float], issued_at: datetime) -> Weather | NoWeather:
-        async with self._client.stream("GET", self._url, params=query) as answer:
+    async def _ask(self, url: httpx.URL, issued_at: datetime) -> Weather | NoWeather:
+        async with self._client.stream("GET", url) as answer:
             if answer.status_code != httpx.codes.OK:
-                return NoWeather(reason=f"HTTP status {answer.status_code}", source=self._url)
+                return NoWeather(reason=f"HTTP status {answer.status_code}", source=self._source)
             body = bytearray()
             async for chunk in answer.aiter_bytes():
                 body += chunk
                 if len(body) > _MAX_BYTES:
-                    return NoWeather(reason=f"answer longer than {_MAX_BYTES} bytes", source=self._url)
-        return parse_open_meteo(bytes(body), issued_at=issued_at, source=self._url)
+                    return NoWeather(reason=f"answer longer than {_MAX_BYTES} bytes", source=self._source)
+        return parse_open_meteo(bytes(body), issued_at=issued_at, source=self._source)
 
 
 class FileWeather:
@@ -103,8 +120,10 @@ class FileWeather:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    async def fetch(self, *, latitude: float, longitude: float, issued_at: datetime) -> Weather | NoWeather:
-        """Read the file; the place is the file's business."""
+    async def fetch(
+        self, *, latitude: float, longitude: float, issued_at: datetime, past_days: int = 1
+    ) -> Weather | NoWeather:
+        """Read the file; the place and the days it holds are the file's business."""
         try:
             body = await asyncio.to_thread(self._path.read_bytes)
         except OSError as error:

@@ -20,20 +20,36 @@ import numpy as np
 
 from optimizer.arrays import BoolArray, FloatArray, IntArray
 from optimizer.audit import Audit, Finding, audit
-from optimizer.formulation.builder import BASIC, EVERY, Family, Shape, clash
+from optimizer.dive import WHOLE, Dive
+from optimizer.formulation.builder import BASIC, EVERY, Family, Shape, clash, direction_share
 from optimizer.formulation.pv import Pv
-from optimizer.formulation.site import GRID, limit_price, site_shape, tie_break_bound
+from optimizer.formulation.site import GRID, limit_price, site_shape
 from optimizer.formulation.tariff import broken_response, reduction_kwh
-from optimizer.highs import Answer, Basis, CodeArray, Solver
+from optimizer.highs import Answer, Basis, Solver
 from optimizer.problem import DispatchProblem
 from optimizer.solution import DispatchSolution, Outcome, SolveReport
-from optimizer.template import Template, Vectors, compile_shape
+from optimizer.template import Template, Vectors, compile_shape, positions
 
 CHUNK = 64
 """Problems handed to a worker at once; their vectors are made by one sparse product."""
 
 COST_TOLERANCE = 1e-6
 """Largest difference between the solver's objective and the recomputed bill, as a share of the bill's lines."""
+
+USUAL_GAP = 0.03
+"""Money gap of a mixed-integer solve if the problem names none, at a price scale of 1: see `DispatchProblem.money_gap`."""
+
+_WORTH = 0.02
+"""Share of the money gap that is worth another linear run of a dive."""
+
+_SEARCH_FRAC = 0.5
+"""Share of the time box that is kept for branch and bound."""
+
+_COMMIT_FRAC = 0.3
+"""Share of time and money gap for the search of what runs when, before everything else is decided."""
+
+_WITHIN_REACH = 5.0
+"""Money gaps from the relaxation at which a plan is worth improving before the search proper."""
 
 _ROUNDS = 3
 """Rounds of adding binaries where the answer is broken before all of them are asked for."""
@@ -101,11 +117,15 @@ def solve_chunk(problems: Sequence[DispatchProblem]) -> list[DispatchSolution]:
     """Plans for problems of one shape."""
     shape = first_shape(problems[0])
     template, compiled = template_of(shape)
-    vectors = template.vectors(problems)
+    vectors = template.vectors(problems, own_scratch(template.room(len(problems))))
     works = [_Solve(problem) for problem in problems]
     works[0].compile_seconds = compiled
-    # First all runs, then all readings: each keeps its own code and data in the processor's cache.
-    answers = [work.first(template, vector) for work, vector in zip(works, vectors, strict=True)]
+    # First all starts, then all runs, then all readings: each keeps its own code and data in the processor's cache.
+    starts = [idle_start(problem, template) for problem in problems]
+    answers = [
+        work.first(template, vector, start)
+        for work, vector, start in zip(works, vectors, starts, strict=True)
+    ]
     return [
         work.follow(template, vector, answer)
         for work, vector, answer in zip(works, vectors, answers, strict=True)
@@ -160,6 +180,14 @@ def own_solver() -> Solver:
     return solver
 
 
+def own_scratch(size: int) -> FloatArray:
+    """Memory of this thread for the vectors of one chunk at a time."""
+    scratch: FloatArray | None = getattr(_own, "scratch", None)
+    if scratch is None or scratch.size < size:
+        scratch = _own.scratch = np.empty(size)
+    return scratch
+
+
 @lru_cache(maxsize=64)
 def _zeros(count: int) -> FloatArray:
     nothing = np.zeros(count)
@@ -191,19 +219,24 @@ class AssetValues:
 
     def column_dual(self, name: str) -> FloatArray:
         """Reduced costs of a variable family [currency per unit]."""
-        template, vectors = self.template, self.vectors
-        where = template.columns.get((self.key, name))
+        where = self.template.columns.get((self.key, name))
         if where is None:
-            return np.zeros(template.shape.intervals)
-        if not isinstance(where, slice):
-            where = slice(int(where[0]), int(where[-1]) + 1)  # families stand together (`column_order`)
-        starts = template.starts[where]
-        span = slice(starts[0], template.starts[where.stop])
-        priced = np.add.reduceat(
-            vectors.matrix[span] * self.answer.row_dual[template.index[span]], starts - starts[0]
-        )
-        reduced: FloatArray = (vectors.cost[where] - priced) * self.scale
-        return reduced
+            return np.zeros(self.template.shape.intervals)
+        return self.answer.column_dual[where] * self.scale
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What a dive has found."""
+
+    template: Template
+    vectors: Vectors
+    answer: Answer
+    """A linear answer with the whole numbers fixed."""
+    fixed: dict[Family, FloatArray]
+    """The whole numbers; NaN where none is needed."""
+    bound: float
+    """No plan has a lower objective."""
 
 
 @dataclass(slots=True)
@@ -217,6 +250,7 @@ class _Solve:
     fixed: dict[Family, FloatArray] = field(default_factory=dict)
     clock: float = 0.0
     spent: float = 0.0
+    paused: float = 0.0
     solver_seconds: float = 0.0
     runs: int = 0
     binaries: int = 0
@@ -227,12 +261,12 @@ class _Solve:
         shape = site_shape(self.problem, soft=True)
         template, _ = template_of(shape)
         vectors = template.vectors([self.problem])[0]
-        return self.follow(template, vectors, self.first(template, vectors))
+        return self.follow(template, vectors, self.first(template, vectors, None))
 
-    def first(self, template: Template, vectors: Vectors) -> Answer:
+    def first(self, template: Template, vectors: Vectors, idle: Basis | None) -> Answer:
         """The first linear run."""
         self.clock = time.perf_counter()
-        answer = self._linear(template, vectors)
+        answer = self._linear(template, vectors, idle)
         self.spent = time.perf_counter() - self.clock
         return answer
 
@@ -241,50 +275,55 @@ class _Solve:
         self.clock = time.perf_counter()
         if not template.shape.soft and not self._lean_holds(template, vectors, answer):
             template, vectors = self._other(soft=True)
-            answer = self._linear(template, vectors)
+            answer = self._linear(template, vectors, None)
         if answer.outcome is Outcome.OPTIMAL:
             broken = broken_families(self.problem, template, vectors, answer)
             if broken:
-                return self._discrete(template, broken)
+                return self._discrete(broken)
         return self._finish(template, vectors, answer)
 
-    def _linear(self, template: Template, vectors: Vectors) -> Answer:
-        """One linear run from the shape's start."""
+    def _linear(self, template: Template, vectors: Vectors, idle: Basis | None) -> Answer:
+        """One linear run, from rest or from the shape's start."""
         solver = self.solver
         solver.load(template, vectors)
-        idle = idle_start(self.problem, template)
-        start = _starts.get(template.shape) if idle is None else None
-        solver.use_presolve(idle is None and start is None)
-        if idle is not None:
-            solver.start_at(*idle)
-        elif start is not None:
+        start = _starts.get(template.shape) if idle is None else idle
+        solver.use_presolve(start is None)
+        if start is not None:
             solver.start(start)
         answer = self._counted(solver, whole=False)
         if answer.outcome is Outcome.OPTIMAL:
             answer.x = np.minimum(np.maximum(answer.x, vectors.lower), vectors.upper)
-            if idle is None and start is None:
-                _starts[template.shape] = solver.basis()
+            if start is None and (basis := solver.basis()) is not None:
+                _starts[template.shape] = basis
         return answer
 
-    def _counted(self, solver: Solver, *, whole: bool) -> Answer:
-        scale = self.problem.price_scale
-        gap = self.problem.money_gap
+    def _counted(
+        self, solver: Solver, *, whole: bool, share: float = 1.0, gap: float | None = None
+    ) -> Answer:
+        """One run within a share of the time that is left, to the money gap unless another is given."""
         # linear runs are short, and without them there is no plan at all
-        seconds = max(0.05, self._left()) if whole else max(2.0, self._left())
-        solver.limit(seconds=seconds, gap=0.03 if gap is None else gap / scale, whole=whole)
+        seconds = max(0.05, share * self._left()) if whole else max(2.0, self._left())
+        solver.limit(seconds=seconds, gap=self._money_gap() if gap is None else gap, whole=whole)
         answer = solver.run(whole=whole)
         self.runs += 1
         self.solver_seconds += answer.seconds
         return answer
 
+    def _money_gap(self) -> float:
+        """Distance from the best plan at which a search may stop [objective]."""
+        gap = self.problem.money_gap
+        return USUAL_GAP if gap is None else gap / self.problem.price_scale
+
     def _left(self) -> float:
-        """What is left of the time box [s]."""
-        return self.problem.time_limit_s - self.solver_seconds
+        """What is left of the time box [s]; compiling does not count."""
+        gone = self.spent + time.perf_counter() - self.clock - self.paused
+        return self.problem.time_limit_s - gone
 
     def _other(self, *, soft: bool, discrete: frozenset[Family] = frozenset()) -> tuple[Template, Vectors]:
         shape = site_shape(self.problem, soft=soft, discrete=discrete)
         other, seconds = template_of(shape)
         self.compile_seconds += seconds
+        self.paused += seconds
         return other, other.vectors([self.problem])[0]
 
     def _values(self, template: Template, vectors: Vectors, answer: Answer, position: int) -> AssetValues:
@@ -306,45 +345,160 @@ class _Solve:
             for position, asset in enumerate(problem.assets)
         )
 
-    def _discrete(self, template: Template, broken: dict[Family, BoolArray]) -> DispatchSolution:
-        """Ask for whole numbers where the answer is broken, and again where that broke something else."""
-        solver = self.solver
+    def _discrete(self, broken: dict[Family, BoolArray]) -> DispatchSolution:
+        """A plan near the relaxation; where that does not prove it, a search that starts from it.
+
+        Binaries are asked for in the families that are broken, and again in those which that broke.
+        """
         wanted: dict[Family, BoolArray] = {}
         for round_ in range(_ROUNDS + 1):
-            for family, mask in broken.items():
-                wanted[family] = wanted[family] | mask if family in wanted else mask.copy()
-            last = round_ == _ROUNDS
+            wanted = _joined(wanted, broken)
             # soft: the proof by duality that lets the lean model stand does not hold for whole numbers
-            template, vectors = self._other(soft=True, discrete=EVERY if last else frozenset(wanted))
-            if last:
-                wanted = {
-                    family: np.ones(len(positions(where)), dtype=bool)
-                    for family, where in template.binaries.items()
-                }
-            answer = self._whole(solver, template, vectors, wanted)
+            template, vectors = self._other(
+                soft=True, discrete=EVERY if round_ == _ROUNDS else frozenset(wanted)
+            )
+            plan = self._dive(template, vectors)
+            if plan is None:
+                break
+            broken = broken_families(self.problem, template, vectors, plan.answer)
+            if not broken:
+                return self._proven(plan) or self._searched(wanted, plan)
+        return self._searched(wanted, None)
+
+    def _dive(self, template: Template, vectors: Vectors) -> _Plan | None:
+        """Whole numbers near the relaxation of a model, and the bound it proves; None if there are none near."""
+        self.solver.use_presolve(True)
+        self.solver.load(template, vectors)
+        relaxed = self._counted(self.solver, whole=False)
+        if relaxed.outcome is not Outcome.OPTIMAL:
+            return None
+        given, bound = self._committed(template, vectors, relaxed)
+        self.solver.use_presolve(False)
+        enough = bound + self._money_gap()
+        dive = Dive(
+            template=template,
+            vectors=vectors,
+            solver=self.solver,
+            run=lambda: self._counted(self.solver, whole=False),
+            wanted=lambda answer: self._shares(template, vectors, answer),
+            worth=_WORTH * max(self._money_gap(), USUAL_GAP),
+            open=lambda: self._left() > _SEARCH_FRAC * self.problem.time_limit_s,
+        )
+        answer = dive.plan(relaxed, given)
+        if answer is None:
+            return None
+        if enough < answer.objective <= bound + _WITHIN_REACH * self._money_gap():
+            answer = dive.improve(answer, enough)
+        return _Plan(template, vectors, answer, dict(dive.fixed), bound)
+
+    def _committed(
+        self, template: Template, vectors: Vectors, relaxed: Answer
+    ) -> tuple[dict[Family, FloatArray], float]:
+        """What runs when and what answers an event, where the relaxation leaves it open; and the bound that proves.
+
+        These few decisions weigh more than all others together: they are searched with the others relaxed.
+        """
+        torn = {
+            family: where
+            for family, where in template.binaries.items()
+            if family not in template.directions | template.once
+            and (np.abs(relaxed.x[where] - np.round(relaxed.x[where])) > WHOLE).any()
+        }
+        if not torn:
+            return {}, relaxed.objective
+        whole = np.concatenate([positions(where) for where in torn.values()])
+        basis = self.solver.basis()
+        self.solver.load(template, vectors, integral=whole)
+        answer = self._counted(
+            self.solver,
+            whole=True,
+            share=_COMMIT_FRAC,
+            gap=_COMMIT_FRAC * max(self._money_gap(), USUAL_GAP),
+        )
+        self.solver.load(template, vectors)
+        if basis is not None:
+            self.solver.start(basis)
+        bound = max(relaxed.objective, answer.bound)
+        if answer.objective - bound > self._money_gap() or not answer.x.size:
+            return {}, bound  # too little is known: better to decide them on the way
+        return {family: np.round(answer.x[where]) for family, where in torn.items()}, bound
+
+    def _shares(self, template: Template, vectors: Vectors, answer: Answer) -> dict[Family, FloatArray]:
+        """Per binary family: how much of each decision a relaxed answer asks for; see `Asset.shares`."""
+        found = {family: answer.x[where] for family, where in template.binaries.items()}
+        grid = AssetValues(template, vectors, answer, GRID, self.problem.price_scale)
+        found[GRID, "importing"] = direction_share(grid.column("import"), grid.column("export"))
+        for position, asset in enumerate(self.problem.assets):
+            values = self._values(template, vectors, answer, position)
+            for name, share in asset.shares(self.problem, values).items():
+                found[f"a{position}", name] = share
+        return {family: found[family] for family in template.binaries}
+
+    def _proven(self, plan: _Plan) -> DispatchSolution | None:
+        """The plan, if the bound says that it is near enough to the best there is."""
+        gap = plan.answer.objective - plan.bound
+        if gap > self._money_gap():
+            return None
+        return self._planned(plan, Outcome.OPTIMAL)
+
+    def _planned(self, plan: _Plan, outcome: Outcome) -> DispatchSolution:
+        """A plan of the dive as an answer."""
+        answer, vectors = plan.answer, plan.vectors
+        self.gap = max(0.0, answer.objective - plan.bound) * self.problem.price_scale
+        self.fixed = plan.fixed
+        self.binaries = sum(int(np.isfinite(values).sum()) for values in plan.fixed.values())
+        answer.x = np.minimum(np.maximum(answer.x, vectors.lower), vectors.upper)
+        answer.outcome = outcome
+        answer.message = "" if outcome is Outcome.OPTIMAL else "time box closed"
+        return self._finish(plan.template, vectors, answer)
+
+    def _searched(self, wanted: dict[Family, BoolArray], plan: _Plan | None) -> DispatchSolution:
+        """Branch and bound in the time that is left; what an answer breaks is asked for in the next round."""
+        bound = -np.inf if plan is None else plan.bound
+        for round_ in range(_ROUNDS + 1):
+            every = round_ == _ROUNDS
+            template, vectors = self._other(soft=True, discrete=EVERY if every else frozenset(wanted))
+            for family, where in template.binaries.items():
+                if every or family not in template.directions:
+                    wanted[family] = np.ones(len(positions(where)), dtype=bool)
+            start = plan.answer.x if plan is not None and plan.template is template else None
+            answer = self._whole(template, vectors, wanted, start)
+            bound = max(bound, answer.bound)
             if answer.outcome not in (Outcome.OPTIMAL, Outcome.FEASIBLE):
-                return self._rounded()
+                break
             broken = broken_families(self.problem, template, vectors, answer)
             if not broken:
-                break
-        settled = self._settle(template, vectors, answer, wanted)
-        if answer.outcome is Outcome.OPTIMAL:
-            return settled
-        rounded = self._rounded()  # what the search had when its time was over may be worse
-        return (
-            rounded
-            if not settled.publishable or (rounded.publishable and rounded.cost < settled.cost)
-            else settled
-        )
+                settled = self._settle(template, vectors, answer, wanted, bound)
+                if answer.outcome is Outcome.OPTIMAL:
+                    return settled
+                # what the search had when its time was over may be worse
+                return _cheaper(settled, self._without_search(plan, bound))
+            wanted = _joined(wanted, broken)
+        return self._without_search(plan, bound)
+
+    def _without_search(self, plan: _Plan | None, bound: float) -> DispatchSolution:
+        """What there is when the search brings nothing: the plan of the dive, or one rounded from the relaxation."""
+        if plan is None:
+            return self._rounded()
+        plan.bound = max(plan.bound, bound)
+        return self._proven(plan) or self._planned(plan, Outcome.FEASIBLE)
 
     def _whole(
-        self, solver: Solver, template: Template, vectors: Vectors, wanted: dict[Family, BoolArray]
+        self,
+        template: Template,
+        vectors: Vectors,
+        wanted: dict[Family, BoolArray],
+        start: FloatArray | None,
     ) -> Answer:
-        """One mixed-integer run."""
-        whole = _columns(template, wanted)
+        """One mixed-integer run, from a plan where there is one."""
+        solver, whole = self.solver, _columns(template, wanted)
         self.binaries = len(whole)
         solver.use_presolve(True)
         solver.load(template, vectors, integral=whole)
+        if start is not None:
+            start = start.copy()
+            start[whole] = np.round(start[whole])
+            solver.guess(start)
         answer = self._counted(solver, whole=True)
         if answer.x.size:
             answer.x = np.minimum(np.maximum(answer.x, vectors.lower), vectors.upper)
@@ -410,7 +564,12 @@ class _Solve:
         return np.concatenate(earned) if earned else np.empty(0, dtype=np.int64)
 
     def _settle(
-        self, template: Template, vectors: Vectors, found: Answer, wanted: dict[Family, BoolArray]
+        self,
+        template: Template,
+        vectors: Vectors,
+        found: Answer,
+        wanted: dict[Family, BoolArray],
+        bound: float,
     ) -> DispatchSolution:
         """Fix the whole numbers and solve the rest once more: exact powers, and marginal prices."""
         for family, where in template.binaries.items():
@@ -422,7 +581,7 @@ class _Solve:
         }
         whole = _columns(template, wanted)
         vectors.lower[whole] = vectors.upper[whole] = np.round(found.x[whole])
-        self.gap = max(0.0, found.gap * self.problem.price_scale)
+        self.gap = max(0.0, found.objective - bound) * self.problem.price_scale
         solver = self.solver
         solver.use_presolve(True)
         solver.load(template, vectors)
@@ -500,7 +659,6 @@ class _Solve:
             binaries=self.binaries,
             runs=self.runs,
             soft=soft,
-            tie_break_cost=tie_break_bound(self.problem),
             message="" if answer.outcome is Outcome.OPTIMAL else answer.message,
         )
 
@@ -511,11 +669,11 @@ def preference(template: Template, vectors: Vectors, answer: Answer) -> float:
     return float(answer.x[columns] @ vectors.theta[numbers])
 
 
-def idle_start(problem: DispatchProblem, template: Template) -> tuple[CodeArray, CodeArray] | None:
+def idle_start(problem: DispatchProblem, template: Template) -> Basis | None:
     """A start in which every asset rests and the connection carries what is left; None if an asset knows none."""
     if any(template.shape.site) or template.shape.soft:
         return None
-    columns = np.zeros(template.column_count, dtype=np.int8)
+    columns = np.zeros(template.column_count, dtype=np.int32)
     left = problem.load_kw
     for position, asset in enumerate(problem.assets):
         families = asset.idle(problem)
@@ -526,8 +684,8 @@ def idle_start(problem: DispatchProblem, template: Template) -> tuple[CodeArray,
         if isinstance(asset, Pv):
             left = left - asset.available_kw
     imports = left > 0.0
-    columns[template.columns[GRID, "import"]] = BASIC * imports
-    columns[template.columns[GRID, "export"]] = BASIC * ~imports
+    columns[template.columns[GRID, "import"]] = imports * BASIC
+    columns[template.columns[GRID, "export"]] = ~imports * BASIC
     return columns, template.idle_rows
 
 
@@ -588,11 +746,18 @@ def _rounded_values(
     return values
 
 
+def _joined(one: dict[Family, BoolArray], other: dict[Family, BoolArray]) -> dict[Family, BoolArray]:
+    """Masks of both."""
+    return one | {family: one[family] | mask if family in one else mask for family, mask in other.items()}
+
+
+def _cheaper(one: DispatchSolution, other: DispatchSolution) -> DispatchSolution:
+    """The publishable one; of two, the cheaper."""
+    if not one.publishable or (other.publishable and other.cost < one.cost):
+        return other
+    return one
+
+
 def _columns(template: Template, wanted: dict[Family, BoolArray]) -> IntArray:
     """Columns of the wanted binaries."""
     return np.concatenate([positions(template.binaries[family])[mask] for family, mask in wanted.items()])
-
-
-def positions(where: slice | IntArray) -> IntArray:
-    """The positions a family stands at."""
-    return np.arange(where.start, where.stop) if isinstance(where, slice) else where

@@ -12,6 +12,8 @@ import numpy as np
 from optimizer.arrays import FloatArray
 from optimizer.formulation.appliance import FlexibleLoad, ShiftableRun
 from optimizer.formulation.battery import Battery
+from optimizer.formulation.generator import Generator, GeneratorSchedule
+from optimizer.formulation.heat import HeatPump
 from optimizer.formulation.inverter import HybridInverter, InverterSchedule
 from optimizer.formulation.pv import PvSchedule
 from optimizer.formulation.vehicle import Vehicle, VehicleSchedule
@@ -42,7 +44,11 @@ class Why(StrEnum):
     CURTAILED = "curtailed"
     """Generation cut because the bus price is not positive or a limit binds."""
     RUNS_NOW = "runs_now"
-    """A flexible load runs here because it is cheapest inside its window."""
+    """A flexible load or a heat pump runs here: `saves` is against the mean price of the intervals it could have used."""
+    GENERATED = "generated"
+    """A generator runs: `saves` is against buying its electricity, fuel and running cost taken off, its heat left out."""
+    CUT = "cut"
+    """A load gets less than it asks for (shed, dimmed): what it would have drawn was worth more than its own price."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,6 +103,9 @@ def explain(solution: DispatchSolution) -> Explanation:
     """
     reasons: list[Reason] = []
     for asset, schedule in zip(solution.problem.assets, solution.schedules, strict=True):
+        cut_kw = asset.cut_kw(schedule)
+        if cut_kw is not None:
+            reasons += _cut_reasons(solution, schedule, cut_kw)
         match schedule:
             case VehicleSchedule():
                 reasons += _session_reasons(solution, schedule)
@@ -104,7 +113,12 @@ def explain(solution: DispatchSolution) -> Explanation:
                 reasons += _store_reasons(solution, schedule)
             case PvSchedule():
                 reasons += _curtailment_reasons(solution, schedule)
-            case _ if isinstance(asset, (FlexibleLoad, ShiftableRun)):
+            case GeneratorSchedule() if isinstance(asset, Generator):
+                reasons += _generator_reasons(solution, schedule, asset)
+            case _ if isinstance(asset, FlexibleLoad):
+                could = np.broadcast_to(asset.available, solution.problem.intervals)
+                reasons += _load_reasons(solution, schedule, could)
+            case _ if isinstance(asset, (ShiftableRun, HeatPump)):
                 reasons += _load_reasons(solution, schedule, np.ones(solution.problem.intervals))
     return Explanation(reasons=tuple(reasons), binding=tuple(_binding(solution)))
 
@@ -185,6 +199,28 @@ def _load_reasons(solution: DispatchSolution, schedule: AssetSchedule, could: Fl
             _reason(schedule, int(t), why, abs(float(energy[t])), None, float(energy[t] * (mean - price[t])))
         )
     return reasons
+
+
+def _generator_reasons(
+    solution: DispatchSolution, schedule: GeneratorSchedule, asset: Generator
+) -> list[Reason]:
+    """What a generator's electricity is worth at the bus, less what it burns and what running costs."""
+    hours, price = solution.problem.hours, solution.bus_price_per_kwh
+    energy = -hours * schedule.net_consumption_kw
+    saves = energy * (price - asset.fuel_per_kwh) - asset.running_cost_per_h * hours * schedule.on
+    return [
+        _reason(schedule, int(t), Why.GENERATED, float(energy[t]), None, float(saves[t]))
+        for t in np.flatnonzero(energy > SMALL_KWH)
+    ]
+
+
+def _cut_reasons(solution: DispatchSolution, schedule: AssetSchedule, cut_kw: FloatArray) -> list[Reason]:
+    """Where a wish for power is cut, and what that power would have cost at the bus."""
+    energy, price = solution.problem.hours * cut_kw, solution.bus_price_per_kwh
+    return [
+        _reason(schedule, int(t), Why.CUT, float(energy[t]), None, float(energy[t] * price[t]))
+        for t in np.flatnonzero(energy > SMALL_KWH)
+    ]
 
 
 def _curtailment_reasons(solution: DispatchSolution, schedule: PvSchedule) -> list[Reason]:

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from optimizer.arrays import FloatArray
-from optimizer.engine import AssetValues, broken_families, positions, settle, template_of
+from optimizer.engine import AssetValues, broken_families, settle, template_of
 from optimizer.formulation.battery import Battery
 from optimizer.formulation.builder import Family
 from optimizer.formulation.pv import Pv
@@ -21,7 +21,7 @@ from optimizer.formulation.vehicle import Vehicle
 from optimizer.highs import Answer, Solver
 from optimizer.problem import Asset, DispatchProblem
 from optimizer.solution import AssetSchedule, DispatchSolution, Outcome, StoreSchedule
-from optimizer.template import Template
+from optimizer.template import Template, positions
 
 _MOST_BRANCHES = 4
 """Directions decided by trying both sides in one call (2 to the 4th runs); more are left as the relaxation has them."""

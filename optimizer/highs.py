@@ -1,39 +1,43 @@
-"""The only module that speaks to HiGHS: options, model, start, run, and its words turned into ours."""
+"""The only module that speaks to HiGHS: options, model, start, run, and its words turned into ours.
+
+It calls the C interface of the library inside highspy. highspy's own Python layer turns every number of a model, a
+basis and a solution into a Python object, which took half as long as solving the home of a battery and an array.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import time
 from dataclasses import dataclass
-from functools import lru_cache
-from struct import Struct
+from functools import cache
 from typing import Any
 
 import highspy
 import numpy as np
-import numpy.typing as npt
 
-from optimizer.arrays import FloatArray, IntArray
+from optimizer.arrays import CodeArray, FloatArray, IntArray
 from optimizer.solution import Outcome
 from optimizer.template import Template, Vectors
 
-Basis = Any
-"""A HiGHS basis: opaque outside this module."""
+Basis = tuple[CodeArray, CodeArray]
+"""Codes of columns and rows: see `builder.BASIC`."""
 
-CodeArray = npt.NDArray[np.int8]
-
-_CODES = np.array(
-    [highspy.HighsBasisStatus.kLower, highspy.HighsBasisStatus.kUpper, highspy.HighsBasisStatus.kBasic],
-    dtype=object,
-)
 
 _STATUS = {
-    highspy.HighsModelStatus.kOptimal: Outcome.OPTIMAL,
-    highspy.HighsModelStatus.kInfeasible: Outcome.INFEASIBLE,
-    highspy.HighsModelStatus.kUnboundedOrInfeasible: Outcome.INFEASIBLE,
-    highspy.HighsModelStatus.kTimeLimit: Outcome.FEASIBLE,
-    highspy.HighsModelStatus.kIterationLimit: Outcome.FEASIBLE,
-    highspy.HighsModelStatus.kSolutionLimit: Outcome.FEASIBLE,
+    int(highspy.HighsModelStatus.kOptimal): Outcome.OPTIMAL,
+    int(highspy.HighsModelStatus.kInfeasible): Outcome.INFEASIBLE,
+    int(highspy.HighsModelStatus.kUnboundedOrInfeasible): Outcome.INFEASIBLE,
+    int(highspy.HighsModelStatus.kTimeLimit): Outcome.FEASIBLE,
+    int(highspy.HighsModelStatus.kIterationLimit): Outcome.FEASIBLE,
+    int(highspy.HighsModelStatus.kSolutionLimit): Outcome.FEASIBLE,
 }
+"""What HiGHS says of a model after a run; at any other word there is nothing to use."""
+
+_ERROR = int(highspy.HighsStatus.kError)
+_COLUMN_WISE = 1
+_MINIMISE = 1
+_VALID_BASIS = int(highspy.BasisValidity.kBasisValidityValid)
+_FEASIBLE_POINT = int(highspy.SolutionStatus.kSolutionStatusFeasible)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -46,21 +50,46 @@ class Answer:
     """Columns; empty without a point."""
     row_dual: FloatArray
     """Duals of the rows; zeros for mixed-integer runs, empty without a point."""
+    column_dual: FloatArray
+    """Reduced costs of the columns; zeros for mixed-integer runs, empty without a point."""
     objective: float
     """Objective of the point."""
-    gap: float
-    """Objective minus the proven bound."""
+    bound: float
+    """No point has a lower objective; minus infinity where a linear run did not end."""
     seconds: float
     """Time inside `run` [s]."""
     message: str
     """HiGHS' own word."""
 
 
+@cache
+def _library() -> ctypes.CDLL:
+    """HiGHS, found through the extension module that is linked against it."""
+    library = ctypes.CDLL(highspy._core.__file__)
+    if not hasattr(library, "Highs_create"):
+        raise AssertionError(f"this build of highspy shows no C interface: {highspy._core.__file__}")
+    library.Highs_create.restype = ctypes.c_void_p
+    for name in ("Highs_getObjectiveValue", "Highs_getRunTime"):
+        getattr(library, name).restype = ctypes.c_double
+    if library.Highs_getSizeofHighsInt() != ctypes.sizeof(ctypes.c_int32):
+        raise AssertionError("HiGHS was built with 64-bit integers; the module passes 32-bit ones")
+    return library
+
+
+def _address(array: np.ndarray[Any, Any]) -> ctypes.c_void_p:
+    """Where the numbers of a contiguous array stand."""
+    return ctypes.c_void_p(array.ctypes.data)
+
+
 class Solver:
     """One HiGHS instance, one thread, deterministic."""
 
     def __init__(self) -> None:
-        self._highs: Any = highspy.Highs()  # type: ignore[no-untyped-call]
+        self._c = _library()
+        self._highs = ctypes.c_void_p(self._c.Highs_create())
+        self._options: dict[str, object] = {}
+        self._lower = self._upper = np.empty(0)
+        self._rows = 0
         for option, value in (
             ("output_flag", False),
             ("threads", 1),
@@ -74,70 +103,86 @@ class Solver:
             ("mip_allow_restart", False),
         ):
             self._set(option, value)
-        self._presolve = ""
-        self._whole: bool | None = None
         self.use_presolve(False)
 
-    def _set(self, option: str, value: object) -> None:
-        status = self._highs.setOptionValue(option, value)
-        if status != highspy.HighsStatus.kOk:
+    def __del__(self) -> None:
+        self._c.Highs_destroy(self._highs)
+
+    def _set(self, option: str, value: bool | float | str) -> None:
+        """Set an option, unless it has this value already."""
+        if self._options.get(option) == value:
+            return
+        self._options[option] = value
+        name, status = option.encode(), 0
+        match value:
+            case bool():
+                status = self._c.Highs_setBoolOptionValue(self._highs, name, int(value))
+            case int():
+                status = self._c.Highs_setIntOptionValue(self._highs, name, value)
+            case float():
+                status = self._c.Highs_setDoubleOptionValue(self._highs, name, ctypes.c_double(value))
+            case str():
+                status = self._c.Highs_setStringOptionValue(self._highs, name, value.encode())
+        if status == _ERROR:
             raise AssertionError(f"HiGHS refuses option {option} = {value!r}")
 
     def use_presolve(self, on: bool) -> None:
         """Presolve helps a cold or mixed-integer run and hinders a warm one."""
-        word = "choose" if on else "off"
-        if word != self._presolve:
-            self._set("presolve", word)
-            self._presolve = word
+        self._set("presolve", "choose" if on else "off")
 
     def load(self, template: Template, vectors: Vectors, integral: IntArray | None = None) -> None:
         """Hand over one problem; `integral` names the columns that must be whole numbers."""
-        n, m = template.column_count, template.row_count
-        kinds = np.zeros(n, dtype=np.int32)
-        if integral is not None:
-            kinds[integral] = 1
-        status = self._highs.passModel(
-            n,
-            m,
+        arguments = [
+            self._highs,
+            template.column_count,
+            template.row_count,
             len(template.index),
-            1,  # compressed columns
-            1,  # minimise
-            0.0,
-            vectors.cost,
-            vectors.lower,
-            vectors.upper,
-            vectors.row_lower,
-            vectors.row_upper,
-            template.starts,
-            template.index,
-            vectors.matrix,
-            kinds,
-        )
-        if status == highspy.HighsStatus.kError:
+            _COLUMN_WISE,
+            _MINIMISE,
+            ctypes.c_double(0.0),
+            _address(vectors.cost),
+            _address(vectors.lower),
+            _address(vectors.upper),
+            _address(vectors.row_lower),
+            _address(vectors.row_upper),
+            _address(template.starts),
+            _address(template.index),
+            _address(vectors.matrix),
+        ]
+        if integral is None:
+            status = self._c.Highs_passLp(*arguments)
+        else:
+            kinds = np.zeros(template.column_count, dtype=np.int32)
+            kinds[integral] = 1
+            status = self._c.Highs_passMip(*arguments, _address(kinds))
+        if status == _ERROR:
             raise AssertionError("HiGHS refuses the model")
+        self._lower, self._upper, self._rows = vectors.lower, vectors.upper, template.row_count
 
     def start(self, basis: Basis) -> None:
         """Start the next run from a basis of the same shape."""
-        self._highs.setBasis(basis)
+        columns, rows = basis
+        if self._c.Highs_setBasis(self._highs, _address(columns), _address(rows)) == _ERROR:
+            raise AssertionError("HiGHS refuses the basis")
 
-    def start_at(self, columns: CodeArray, rows: CodeArray) -> None:
-        """Start the next run from a basis given by codes: see `builder.AT_LOWER` and its like."""
-        basis = highspy.HighsBasis()
-        basis.col_status = _CODES[columns].tolist()
-        basis.row_status = _statuses(rows.tobytes())
-        basis.valid = True
-        basis.alien = False
-        self._highs.setBasis(basis)
+    def basis(self) -> Basis | None:
+        """The basis of the last run; None if it left none."""
+        if self._info("basis_validity", ctypes.c_int32) != _VALID_BASIS:
+            return None
+        columns, rows = np.empty(self._lower.size, dtype=np.int32), np.empty(self._rows, dtype=np.int32)
+        self._c.Highs_getBasis(self._highs, _address(columns), _address(rows))
+        return columns, rows
 
-    def basis(self) -> Basis:
-        """The basis of the last run."""
-        return self._highs.getBasis()
+    def guess(self, x: FloatArray) -> None:
+        """Start the next mixed-integer run from this point."""
+        self._c.Highs_setSolution(self._highs, _address(x), None, None, None)
 
     def limit(self, *, seconds: float, gap: float, whole: bool = False) -> None:
         """Time box [s] and absolute gap [objective] of the next run."""
         # A linear run is measured by the clock of the instance, a mixed-integer run by one of its own.
-        self._set("time_limit", seconds if whole else self._highs.getRunTime() + seconds)
-        self._set("mip_abs_gap", gap)
+        self._set("time_limit", seconds if whole else self._c.Highs_getRunTime(self._highs) + seconds)
+        if whole:
+            self._set("mip_abs_gap", gap)
 
     def change(
         self,
@@ -151,109 +196,109 @@ class Solver:
 
         `pinned` columns keep the bounds they have.
         """
-        highs = self._highs
         a, b, c, d, e = template.cuts
         part = np.searchsorted(template.cuts, entries, side="right")
         if (part == 0).any():
-            at = entries[part == 0]
-            highs.changeColsCost(len(at), at.astype(np.int32), values[part == 0] / price_scale)
-        moved: dict[int, list[float]] = {}
-        for low, base in ((1, a), (2, b)):
+            at = entries[part == 0].astype(np.int32)
+            costs = values[part == 0] / price_scale
+            self._c.Highs_changeColsCostBySet(self._highs, len(at), _address(at), _address(costs))
+        moved = set()
+        for low, base, bounds in ((1, a, self._lower), (2, b, self._upper)):
             for entry, value in zip(entries[part == low], values[part == low], strict=True):
                 column = int(entry - base)
                 if column not in pinned:
-                    moved.setdefault(column, [np.nan, np.nan])[low - 1] = float(value)
-        for column, (lower, upper) in moved.items():
-            _, _, old_lower, old_upper, _ = highs.getCol(column)
-            highs.changeColBounds(
-                column, old_lower if np.isnan(lower) else lower, old_upper if np.isnan(upper) else upper
-            )
-        moved = {}
+                    bounds[column] = value
+                    moved.add(column)
+        if moved:
+            at = np.array(sorted(moved))
+            self.change_bounds(at, self._lower[at], self._upper[at])
+        sides: dict[int, list[float]] = {}
         for low, base in ((3, c), (4, d)):
             for entry, value in zip(entries[part == low], values[part == low], strict=True):
-                moved.setdefault(int(entry - base), [-np.inf, np.inf])[low - 3] = float(value)
-        for row, (lower, upper) in moved.items():
-            highs.changeRowBounds(row, lower, upper)
+                sides.setdefault(int(entry - base), [-np.inf, np.inf])[low - 3] = float(value)
+        for row, (lower, upper) in sides.items():
+            self._c.Highs_changeRowBounds(self._highs, row, ctypes.c_double(lower), ctypes.c_double(upper))
         for entry, value in zip(entries[part == 5] - e, values[part == 5], strict=True):
             column = int(np.searchsorted(template.starts, entry, side="right")) - 1
-            highs.changeCoeff(int(template.index[entry]), column, float(value))
+            row = int(template.index[entry])
+            self._c.Highs_changeCoeff(self._highs, row, column, ctypes.c_double(float(value)))
 
     def change_bounds(self, columns: IntArray, lower: FloatArray, upper: FloatArray) -> None:
         """New bounds for some columns of the loaded problem."""
-        self._highs.changeColsBounds(len(columns), columns.astype(np.int32), lower, upper)
+        at = columns.astype(np.int32)
+        self._c.Highs_changeColsBoundsBySet(
+            self._highs, len(at), _address(at), _address(lower), _address(upper)
+        )
 
     def change_row(self, row: int, value: float) -> None:
         """A new right-hand side for one equation of the loaded problem."""
-        self._highs.changeRowBounds(row, value, value)
+        side = ctypes.c_double(value)
+        self._c.Highs_changeRowBounds(self._highs, row, side, side)
 
     def run(self, *, whole: bool = False) -> Answer:
         """Solve what is loaded; `whole` for mixed-integer problems."""
-        highs = self._highs
+        c, highs = self._c, self._highs
         self._tune(whole=whole)
         began = time.perf_counter()
-        highs.run()
-        word = highs.getModelStatus()
+        c.Highs_run(highs)
+        word = c.Highs_getModelStatus(highs)
         if not whole and word not in _STATUS:
-            highs.clearSolver()  # a warm start can leave a dual infeasibility just above the tolerance
-            highs.run()
-            word = highs.getModelStatus()
+            c.Highs_clearSolver(highs)  # a warm start can leave a dual infeasibility just above the tolerance
+            c.Highs_run(highs)
+            word = c.Highs_getModelStatus(highs)
         seconds = time.perf_counter() - began
         outcome = _STATUS.get(word, Outcome.FAILED)
-        solution = highs.getSolution()
-        if outcome in (Outcome.INFEASIBLE, Outcome.FAILED) or not solution.value_valid:
-            outcome = Outcome.FAILED if outcome is Outcome.FEASIBLE else outcome
-            return _no_answer(outcome, seconds, highs.modelStatusToString(word))
-        objective, gap = highs.getObjectiveValue(), 0.0
+        if outcome in (Outcome.INFEASIBLE, Outcome.FAILED):
+            return _no_answer(outcome, seconds, word)
+        objective = bound = c.Highs_getObjectiveValue(highs)
         if whole or outcome is Outcome.FEASIBLE:
-            info = highs.getInfo()
-            if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
-                return _no_answer(Outcome.FAILED, seconds, highs.modelStatusToString(word))
-            gap = objective - info.mip_dual_bound if whole else np.inf
+            bound = self._info("mip_dual_bound", ctypes.c_double) if whole else -np.inf
+            if self._info("primal_solution_status", ctypes.c_int32) != _FEASIBLE_POINT:
+                return _no_answer(Outcome.FAILED, seconds, word, bound)
+        x, row_dual = np.empty(self._lower.size), np.zeros(self._rows)
+        column_dual = np.zeros(self._lower.size)
+        duals = (None, None) if whole else (_address(column_dual), _address(row_dual))
+        c.Highs_getSolution(highs, _address(x), duals[0], None, duals[1])
         return Answer(
             outcome=outcome,
-            x=_array(solution.col_value),
-            row_dual=np.zeros(highs.getNumRow()) if whole else _array(solution.row_dual),
+            x=x,
+            row_dual=row_dual,
+            column_dual=column_dual,
             objective=objective,
-            gap=gap,
+            bound=bound,
             seconds=seconds,
-            message="" if outcome is Outcome.OPTIMAL else highs.modelStatusToString(word),
+            message="" if outcome is Outcome.OPTIMAL else _word(word),
         )
+
+    def _info(self, name: str, kind: type[ctypes.c_int32 | ctypes.c_double]) -> float:
+        """A number about the last run."""
+        value = kind()
+        ask = self._c.Highs_getIntInfoValue if kind is ctypes.c_int32 else self._c.Highs_getDoubleInfoValue
+        ask(self._highs, name.encode(), ctypes.byref(value))
+        return float(value.value)
 
     def _tune(self, *, whole: bool) -> None:
         """Options that differ between linear and mixed-integer runs."""
-        if whole is self._whole:
-            return
-        self._whole = whole
         self._set("primal_feasibility_tolerance", 1e-7 if whole else 1e-9)
         # The order among equal plans (site.ramp) leaves no ties to perturb away; Devex is cheaper per iteration.
         self._set("dual_simplex_cost_perturbation_multiplier", 1.0 if whole else 0.0)
         self._set("simplex_dual_edge_weight_strategy", -1 if whole else 1)
 
 
-def _no_answer(outcome: Outcome, seconds: float, message: str) -> Answer:
+def _word(status: int) -> str:
+    """HiGHS' word for a model status."""
+    return str(highspy.HighsModelStatus(status).name)
+
+
+def _no_answer(outcome: Outcome, seconds: float, status: int, bound: float = -np.inf) -> Answer:
     nothing = np.empty(0)
     return Answer(
         outcome=outcome,
         x=nothing,
         row_dual=nothing,
+        column_dual=nothing,
         objective=np.nan,
-        gap=np.inf,
+        bound=bound,
         seconds=seconds,
-        message=message,
+        message=_word(status),
     )
-
-
-@lru_cache(maxsize=64)
-def _statuses(codes: bytes) -> list[Any]:
-    statuses: list[Any] = _CODES[np.frombuffer(codes, dtype=np.int8)].tolist()
-    return statuses
-
-
-@lru_cache(maxsize=256)
-def _doubles(count: int) -> Struct:
-    return Struct(f"{count}d")
-
-
-def _array(values: list[float]) -> FloatArray:
-    """A list of floats as an array; packing is four times as fast as `np.array`."""
-    return np.frombuffer(_doubles(len(values)).pack(*values), dtype=np.float64)

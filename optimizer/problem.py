@@ -226,6 +226,13 @@ class Asset(ABC):
         """Per binary family: where the relaxed answer is not one the asset can follow."""
         return {}
 
+    def shares(self, problem: DispatchProblem, values: Values) -> Mapping[str, FloatArray]:
+        """Per binary family: how much of each decision a relaxed answer asks for, 0 to 1; NaN where nothing is asked.
+
+        What is not named here asks for what its binaries stand at.
+        """
+        return {}
+
     def constant_cost(self, problem: DispatchProblem) -> float:
         """Part of the cost that no decision changes, left out of the objective [currency]."""
         return 0.0
@@ -233,6 +240,10 @@ class Asset(ABC):
     @abstractmethod
     def read(self, problem: DispatchProblem, values: Values) -> AssetSchedule:
         """The schedule inside a solution."""
+
+    def cut_kw(self, schedule: Any) -> FloatArray | None:
+        """Power it asks for and does not get [kW], (T,); None where that is not how it wishes."""
+        return None
 
     @abstractmethod
     def audit(self, problem: DispatchProblem, schedule: Any, report: AuditReport) -> None:

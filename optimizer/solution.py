@@ -117,8 +117,6 @@ class SolveReport:
     """Solver runs: 1 for the lean linear model, more where a wish or an exclusivity had to be looked at."""
     soft: bool
     """True when the model with every soft limit was needed."""
-    tie_break_cost: float
-    """What the preference among equal plans can have cost at most [currency]; see `formulation.site.ramp`."""
     message: str = ""
     """The solver's own word where the outcome is not optimal."""
 
@@ -169,6 +167,15 @@ class DispatchSolution:
     def money(self) -> float:
         """Real money over the horizon [currency]; wishes and the value of stored energy left out."""
         return float(sum(line.amount for line in self.costs if line.is_money))
+
+    @property
+    def tie_break_cost(self) -> float:
+        """What the preference among equal plans can have cost at most [currency]; see `formulation.site.ramp`."""
+        from optimizer.formulation.site import (
+            tie_break_bound,
+        )  # the formulation reads solutions, so it stands above
+
+        return tie_break_bound(self.problem)
 
     def schedule(self, name: str) -> AssetSchedule:
         """The schedule of one asset; `KeyError` if the site has none of this name."""

@@ -21,7 +21,7 @@ from pyomo.repn.linear import LinearRepnVisitor
 from pyomo.repn.plugins.parameterized_standard_form import ParameterizedLinearStandardFormCompiler
 from pyomo.repn.util import OrderedVarRecorder
 
-from optimizer.arrays import FloatArray, IntArray
+from optimizer.arrays import CodeArray, FloatArray, IntArray
 from optimizer.formulation.builder import AT_LOWER, BASIC, Family, Shape, SiteModel
 from optimizer.formulation.site import formulate_site, site_parameters
 from optimizer.problem import DispatchProblem
@@ -44,6 +44,17 @@ class Vectors:
     """The numbers all of it was made from."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """entries += factor * numbers, for every problem of a batch at once."""
+
+    entries: slice
+    """Entries of the stacked vectors."""
+    numbers: slice
+    """Numbers of theta: as many as entries, or one for all of them."""
+    factor: float
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Template:
     """A compiled shape."""
@@ -61,7 +72,7 @@ class Template:
     """Where each constraint family stands among the rows."""
     binaries: Mapping[Family, Where]
     """Columns that stand for 0/1 decisions."""
-    idle_rows: npt.NDArray[np.int8]
+    idle_rows: CodeArray
     """Codes of the rows in an idle start: equations hold, all others have slack."""
     constant: FloatArray
     """All vectors, one behind the other, at theta = 0."""
@@ -69,14 +80,16 @@ class Template:
     """Entries of `constant` that depend on theta."""
     affine: sp.csr_array
     """How they depend on it, (moving, theta)."""
-    plain: tuple[IntArray, IntArray, FloatArray]
-    """Entries that depend on one number only: entry, number, factor; most do."""
-    mixed: tuple[IntArray, sp.csr_array]
-    """Entries that depend on several: entry, rows of `affine`."""
+    runs: tuple[Run, ...]
+    """Most of the same map, as evenly spaced entries that depend on evenly spaced numbers."""
+    rest: tuple[IntArray, sp.csr_array]
+    """What is left of it: entries, and how they depend on theta."""
     tie: tuple[IntArray, IntArray]
     """Columns that carry an order among equal plans, and the number that gives it."""
     directions: frozenset[Family]
-    """Binary families that only keep opposite powers apart."""
+    """Binary families that only keep opposite powers apart, or a power off or at least at its least."""
+    once: frozenset[Family]
+    """Binary families of which at most one member is 1: the start of a run."""
     cuts: tuple[int, ...]
     """Where one vector ends and the next starts."""
     compile_seconds: float
@@ -107,14 +120,22 @@ class Template:
                 if slot is not None:
                     out[slot] = value
 
-    def vectors(self, problems: Sequence[DispatchProblem]) -> list[Vectors]:
-        """The vectors of many problems of this shape, by one sparse product."""
+    def vectors(
+        self, problems: Sequence[DispatchProblem], scratch: FloatArray | None = None
+    ) -> list[Vectors]:
+        """The vectors of many problems of this shape, run by run for all of them at once.
+
+        They stand in `scratch` where it is given, which must have room for them (see `room`) and not be used again
+        before they are done with: fresh memory for every batch costs more than filling it.
+        """
         theta = self.thetas(problems)
-        flat = np.empty((len(problems), self.constant.size))
+        size = self.room(len(problems))
+        flat = (np.empty(size) if scratch is None else scratch[:size]).reshape(len(problems), -1)
         flat[:] = self.constant
-        entry, number, factor = self.plain
-        flat[:, entry] += theta.take(number, axis=1) * factor
-        entry, rows = self.mixed
+        for run in self.runs:
+            part = theta[:, run.numbers]
+            flat[:, run.entries] += part if run.factor == 1.0 else run.factor * part
+        entry, rows = self.rest
         if entry.size:
             flat[:, entry] += (rows @ theta.T).T
         result = []
@@ -133,6 +154,10 @@ class Template:
                 )
             )
         return result
+
+    def room(self, count: int) -> int:
+        """Numbers that the vectors of so many problems take."""
+        return count * self.constant.size
 
     def thetas(self, problems: Sequence[DispatchProblem]) -> FloatArray:
         """The numbers of many problems, (problems, theta)."""
@@ -261,7 +286,6 @@ def _assemble(
         (affine.coef, (row_of, affine.param)), shape=(len(moving), len(parameters)), dtype=np.float64
     )
     linear_map.sum_duplicates()
-    plain = np.diff(linear_map.indptr) == 1
     columns = _families(site.variables, {id(v): k for k, v in enumerate(form.columns)})
     rows: dict[Family, list[int]] = {}
     for at, row in enumerate(kept):
@@ -272,6 +296,7 @@ def _assemble(
     for family, vector in site.parameters.items():
         slots[family] = slice(at, at + len(vector))
         at += len(vector)
+    runs, alone = _runs(linear_map, moving, slots)
     return Template(
         shape=shape,
         starts=np.concatenate(([0], np.cumsum(counts))).astype(np.int32),
@@ -280,21 +305,59 @@ def _assemble(
         columns=columns,
         rows={family: _where(at) for family, at in rows.items()},
         binaries={family: columns[family] for family in site.binaries if family in columns},
-        idle_rows=np.where(np.array(sense_of) == 0, AT_LOWER, BASIC).astype(np.int8),
+        idle_rows=np.where(np.array(sense_of) == 0, AT_LOWER, BASIC).astype(np.int32),
         constant=np.array(affine.constant),
         moving=moving,
         affine=linear_map,
-        plain=(
-            moving[plain],
-            linear_map.indices[linear_map.indptr[:-1][plain]],
-            linear_map.data[linear_map.indptr[:-1][plain]],
-        ),
-        mixed=(moving[~plain], linear_map[np.flatnonzero(~plain)]),
+        runs=tuple(runs),
+        rest=_rest(linear_map, moving, alone),
         tie=_tie_map(affine, slots, n_columns, len(parameters)),
         directions=frozenset(site.directions),
+        once=frozenset(family for family in site.once if family in columns),
         cuts=tuple(int(cut) for cut in cuts),
         compile_seconds=time.perf_counter() - began,
     )
+
+
+_LEAST_RUN = 8
+"""Shorter runs are left to the sparse product."""
+
+
+def _runs(
+    affine: sp.csr_array, moving: IntArray, slots: Mapping[Family, slice]
+) -> tuple[list[Run], IntArray]:
+    """Cut an affine map into runs; the second part are the terms (places in `affine.data`) left over."""
+    entry = np.repeat(moving, np.diff(affine.indptr))
+    number, factor = affine.indices.astype(np.int64), affine.data
+    family = np.searchsorted([slot.start for slot in slots.values()], number, side="right")
+    order = np.lexsort((entry, factor, family))
+    entry, number, factor, family = entry[order], number[order], factor[order], family[order]
+    step, stride = np.diff(entry), np.diff(number)
+    goes_on = (np.diff(family) == 0) & (np.diff(factor) == 0.0)
+    runs, alone, first = [], [], 0
+    while first < entry.size:
+        last = first
+        while (
+            last < step.size and goes_on[last] and step[last] == step[first] and stride[last] == stride[first]
+        ):
+            last += 1
+        if last - first + 1 < _LEAST_RUN or step[first] <= 0 or stride[first] < 0:
+            alone.append(order[first])
+            first += 1
+            continue
+        entries = slice(int(entry[first]), int(entry[last]) + 1, int(step[first]))
+        numbers = slice(int(number[first]), int(number[last]) + 1, max(1, int(stride[first])))
+        runs.append(Run(entries=entries, numbers=numbers, factor=float(factor[first])))
+        first = last + 1
+    return runs, np.array(alone, dtype=np.int64)
+
+
+def _rest(affine: sp.csr_array, moving: IntArray, terms: IntArray) -> tuple[IntArray, sp.csr_array]:
+    """The named terms of an affine map: entries, and how they depend on theta."""
+    row = np.repeat(np.arange(moving.size), np.diff(affine.indptr))[terms]
+    rows, at = np.unique(row, return_inverse=True)
+    left = sp.csr_array((affine.data[terms], (at, affine.indices[terms])), shape=(rows.size, affine.shape[1]))
+    return moving[rows], left
 
 
 def _tie_map(
@@ -327,6 +390,11 @@ def _families(
         elif at:
             raise AssertionError(f"family {family} is used only in part")
     return found
+
+
+def positions(where: Where) -> IntArray:
+    """The positions a family stands at."""
+    return np.arange(where.start, where.stop) if isinstance(where, slice) else where
 
 
 def _where(at: Sequence[int]) -> Where:

@@ -492,7 +492,7 @@ def _expected_worth(
 
 def _trace(
     problem: DispatchProblem, battery: Battery, first: _First, basis: Basis | None
-) -> tuple[StoredWorth | None, Basis]:
+) -> tuple[StoredWorth | None, Basis | None]:
     """Find the worth of stored energy wherever the first interval can bring it; None where that is not concave.
 
     The battery rests in the first interval of the model that is solved, so what is stored after it is what is given.
@@ -560,8 +560,8 @@ class _Asker:
         if basis is not None:
             self._solver.start(basis)
 
-    def basis(self) -> Basis:
-        """Where the solver ended."""
+    def basis(self) -> Basis | None:
+        """Where the solver ended; None if nowhere."""
         return self._solver.basis()
 
     def __call__(self, stored_kwh: float) -> tuple[float, float] | None:

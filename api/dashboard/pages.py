@@ -270,6 +270,9 @@ def operator(request: Request, desk: AnyDesk, session: Operator) -> Response:
     view = _operator_view(request, desk, session)
     return page(
         request, "operator.html", view=view, words=view.words, after=request.query_params.get("after"),
+        skill=views.skill_lines(
+            desk.queries.fleet_skill(session.principal, days=views.SKILL_DAYS), view.words
+        ),
         form_token=desk.sessions.form_token(session.token),
     )  # fmt: skip
 
@@ -313,6 +316,7 @@ def operator_site(request: Request, desk: AnyDesk, session: Operator, site_id: s
         request, "site.html", view=view, words=view.words,
         chart_label=views.chart_label(course, view.site, view.words),
         hours=views.hours(course, view.words, columns), columns=columns,
+        skill=views.skill_lines(view.forecasts.scores, view.words),
         form_token=desk.sessions.form_token(session.token),
     )  # fmt: skip
 

@@ -18,10 +18,13 @@ from ems.queries import (
     DeliveredSetpoint,
     Fleet,
     FleetRow,
+    ForecastScore,
     Health,
     Point,
     Queries,
+    ScoredDay,
     SiteNow,
+    Skill,
 )
 from ems.readings import Quality
 from ems.site import Site, VehicleAsset
@@ -475,6 +478,78 @@ SOURCES = {
 }
 
 
+SERIES = {"load": N_("Home"), "pv": N_("Sun")}
+LEADS = {1: N_("next hour"), 24: N_("day ahead")}
+"""Leads a person is told of; the API has them all."""
+SKILL_DAYS = 28
+DAY_AHEAD_H = 24
+RATIO_CEILING = 1.5
+"""Top of the sketch of skill; worse days are drawn there."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SkillLine:
+    """How the forecasts of one model came out at one lead."""
+
+    score: ForecastScore
+    """The figures."""
+    words: Words
+    """How it speaks."""
+
+    @property
+    def series(self) -> str:
+        """What was forecast."""
+        return self.words.say(SERIES[self.score.series])
+
+    @property
+    def lead(self) -> str:
+        """How far ahead."""
+        return self.words.say(LEADS[self.score.lead_h])
+
+    @property
+    def cells(self) -> tuple[str, str, str, str]:
+        """Error, error against the 7-day mean, bias and coverage."""
+        score = self.score
+        return (
+            self.words.share(score.nmae_frac),
+            self.words.share(score.error_ratio),
+            self.words.share(score.bias_frac),
+            self.words.share(score.coverage_frac),
+        )
+
+
+def skill_lines(scores: Sequence[ForecastScore], words: Words) -> tuple[SkillLine, ...]:
+    """Return what a person is told of skill, by series and lead."""
+    told = [score for score in scores if score.lead_h in LEADS]
+    return tuple(SkillLine(score=score, words=words) for score in told)
+
+
+def skill_sketch(days: Sequence[ScoredDay]) -> dict[str, str]:
+    """Return the day-ahead error against the 7-day mean, day by day, as SVG paths; a day without is a gap."""
+    sums: dict[tuple[str, datetime], ForecastScore] = {}
+    for day in days:
+        if day.score.lead_h == DAY_AHEAD_H:
+            key = (day.score.series, day.day_at)
+            sums[key] = sums[key] + day.score if key in sums else day.score
+    instants = sorted({day_at for _, day_at in sums})
+    across = SKETCH_WIDTH / max(1, len(instants) - 1)
+    paths = {}
+    for series, name in (("load", "home"), ("pv", "pv_kw")):
+        drawn, steps = False, []
+        for index, day_at in enumerate(instants):
+            score = sums.get((series, day_at))
+            ratio = None if score is None else score.error_ratio
+            if ratio is not None:
+                y = SKETCH_HEIGHT * (1.0 - min(ratio, RATIO_CEILING) / RATIO_CEILING)
+                steps.append(f"{'L' if drawn else 'M'}{index * across:.1f} {y:.1f}")
+            drawn = ratio is not None
+        if len(steps) > 1:
+            paths[name] = "".join(steps)
+    if paths:
+        paths["now"] = f"M0 {SKETCH_HEIGHT * (1.0 - 1.0 / RATIO_CEILING):.1f}H{SKETCH_WIDTH}"
+    return paths
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SiteLine:
     """One site in the operator's list."""
@@ -580,6 +655,18 @@ class SiteView:
     """Newest first."""
     edges: tuple[Edge, ...]
     """What changed lately."""
+    forecasts: Skill
+    """How good its forecasts were."""
+
+    @property
+    def skill_sketch(self) -> dict[str, str]:
+        """The same day by day, as SVG paths; empty where there is too little."""
+        return skill_sketch(self.forecasts.days)
+
+    @property
+    def drifting(self) -> tuple[str, ...]:
+        """What of the site has changed its ways."""
+        return tuple(self.words.say(SERIES[series]) for series in self.forecasts.drifting)
 
     @property
     def plan_words(self) -> str:
@@ -610,6 +697,7 @@ def site_view(queries: Queries, who: Principal, site_id: str, language: str) -> 
             who, site_id, now - timedelta(hours=6), now + timedelta(minutes=15), limit=12
         ),
         edges=queries.edges(who, site_id, now - timedelta(days=7), limit=12),
+        forecasts=queries.skill(who, site_id, days=SKILL_DAYS),
     )
 
 

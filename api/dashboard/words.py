@@ -88,6 +88,13 @@ VEHICLE: Mapping[str, Sentence] = {
 }
 """Reasons of vehicles."""
 
+LOAD: Mapping[str, Sentence] = {
+    "outage": Sentence(
+        N_("The grid is down, so this is switched off and its energy kept for what matters most.")
+    ),
+}
+"""Reasons of loads behind switches."""
+
 UNKNOWN_REASON = N_("This is part of today's plan.")
 
 
@@ -176,8 +183,9 @@ class Words:
 
     def reason(self, reason: Reason, site: Site) -> str:
         """Return why an asset does what it does, in one sentence."""
-        vehicles = {vehicle.name for vehicle in site.vehicles}
-        found = (VEHICLE if reason.asset in vehicles else BATTERY).get(reason.code)
+        asset = site.asset(reason.asset)
+        known = {"vehicle": VEHICLE, "sheddable": LOAD}.get("" if asset is None else asset.kind, BATTERY)
+        found = known.get(reason.code)
         if found is None:
             return self.say(UNKNOWN_REASON)
         if found.later is not None and reason.later_at is not None:

@@ -133,6 +133,12 @@ class IssueQuery(NoQuery):
     issued_at: wire.Instant | None = Field(default=None, description="The latest unless given.")
 
 
+class SkillQuery(NoQuery):
+    """Over how many days."""
+
+    days: int = Field(default=28, ge=1, le=120, description="Scored local days that count, up to yesterday.")
+
+
 class PlanQuery(NoQuery):
     """Which plan."""
 
@@ -226,6 +232,28 @@ def forecasts(
     currency = desk.queries.site(who, site_id).currency
     found = desk.queries.forecasts(who, site_id, query.issued_at)
     return wire.Forecasts(site_id=site_id, forecasts=[wire.forecast_out(f, currency) for f in found])
+
+
+@router.get("/sites/{site_id}/forecasts/skill", tags=["plan"], responses=AT_SITE)
+def site_skill(
+    desk: AnyDesk,
+    who: Annotated[Principal, Depends(Requires(Scope.FORECASTS_READ))],
+    site_id: SiteId,
+    query: Annotated[SkillQuery, Query()],
+) -> wire.SiteSkill:
+    """How good the forecasts of the site were: every one the service made, held against what was measured."""
+    return wire.site_skill_out(site_id, desk.queries.skill(who, site_id, days=query.days))
+
+
+@router.get("/forecasts/skill", tags=["plan"], responses=FLEET)
+def fleet_skill(
+    desk: AnyDesk,
+    who: Annotated[Principal, Depends(Requires(Scope.FLEET_READ))],
+    query: Annotated[SkillQuery, Query()],
+) -> wire.FleetSkill:
+    """The same over all sites that are yours to see, by model."""
+    found = desk.queries.fleet_skill(who, days=query.days)
+    return wire.FleetSkill(skill=[wire.skill_out(score) for score in found])
 
 
 @router.get("/sites/{site_id}/plan", tags=["plan"], responses=AT_SITE | documented(NoPlan, UnknownSite))

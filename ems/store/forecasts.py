@@ -1,13 +1,13 @@
 """Forecasts: one packed row per site, series and instant of issue."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 
-from ems.outlook import Outlook
+from ems.outlook import Band, Outlook
 from ems.store.database import Database
 from ems.store.packing import from_ms, pack_rows, text, to_ms, unpack_rows
 from ems.store.tables import forecasts
@@ -39,17 +39,25 @@ def _rows(outlook: Outlook) -> Iterator[dict[str, Any]]:
                 "series": series,
                 "source": text(band.source),
                 "quality": band.quality,
-                "body": pack_rows((band.mean_kw, band.low_kw, band.high_kw)),
+                **_packed(band),
             }
         for series, values in zip(PRICES, (site.buy_per_kwh, site.sell_per_kwh), strict=True):
             yield {
                 **common,
                 "site_id": site.site_id,
                 "series": series,
-                "source": "tariff",
+                "source": text(site.prices_source),
                 "quality": "estimated" if site.prices_assumed else "good",
                 "body": pack_rows((values,)),
+                "paths": 1,
             }
+
+
+def _packed(band: Band) -> dict[str, Any]:
+    paths = [band.mean_kw, band.low_kw, band.high_kw]
+    if band.median_kw is not None:
+        paths.append(band.median_kw)
+    return {"body": pack_rows(paths), "paths": len(paths)}
 
 
 def one(conn: sa.Connection, site_id: str, series: str, issued_at: datetime | None) -> StoredForecast | None:
@@ -58,13 +66,32 @@ def one(conn: sa.Connection, site_id: str, series: str, issued_at: datetime | No
     if issued_at is not None:
         wanted = wanted.where(forecasts.c.issued_at_ms == to_ms(issued_at))
     row = conn.execute(wanted.order_by(forecasts.c.issued_at_ms.desc()).limit(1)).mappings().first()
-    if row is None:
-        return None
-    is_price = series in PRICES
-    values = unpack_rows(row["body"], 1 if is_price else 3)
+    return None if row is None else _forecast(row)
+
+
+def issued(
+    conn: sa.Connection, site_id: str, series: Sequence[str], since: datetime, until: datetime
+) -> tuple[StoredForecast, ...]:
+    """Return every forecast of some series issued in [since, until)."""
+    found = conn.execute(
+        sa.select(forecasts).where(
+            forecasts.c.site_id == site_id,
+            forecasts.c.series.in_(series),
+            forecasts.c.issued_at_ms >= to_ms(since),
+            forecasts.c.issued_at_ms < to_ms(until),
+        )
+    )
+    return tuple(_forecast(row) for row in found.mappings())
+
+
+def _forecast(row: Mapping[Any, Any]) -> StoredForecast:
+    is_price = row["series"] in PRICES
+    # prices kept before `paths` was recorded say three, and are one
+    paths = 1 if is_price else row["paths"]
+    values = unpack_rows(row["body"], paths)
     return StoredForecast(
-        site_id=site_id,
-        series=series,
+        site_id=row["site_id"],
+        series=row["series"],
         unit="1/kWh" if is_price else "kW",
         issued_at=from_ms(row["issued_at_ms"]),
         starts_s=row["start_ms"] // 1000 + row["step_s"] * np.arange(values.shape[1], dtype=np.int64),
@@ -72,6 +99,7 @@ def one(conn: sa.Connection, site_id: str, series: str, issued_at: datetime | No
         mean=values[0],
         low=None if is_price else values[1],
         high=None if is_price else values[2],
+        median=values[3] if paths > 3 else None,
         source=row["source"],
         quality=row["quality"],
     )

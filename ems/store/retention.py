@@ -70,6 +70,7 @@ def prune(database: Database, now: datetime, retention: Retention) -> Pruned:
         "cycles": (tables.cycles, "at_ms", before(retention.cycles_days)),
         "edges": (tables.edges, "at_ms", before(retention.edges_days)),
         "orders": (tables.orders, "until_ms", before(retention.orders_days)),
+        "scores": (tables.forecast_scores, "day_ms", before(retention.scores_days)),
     }
     counts = {
         name: _delete(database, table, column, mark, None) for name, (table, column, mark) in at_once.items()
@@ -85,6 +86,7 @@ def prune(database: Database, now: datetime, retention: Retention) -> Pruned:
         means=counts["means"],
         accounts=counts["accounts"],
         forecasts=counts["forecasts"],
+        scores=counts["scores"],
         plans=counts["plans"],
         records=counts["records"],
         setpoints=counts["setpoints"] + counts["deliveries"] + counts["acknowledgements"],

@@ -25,19 +25,24 @@ from ems.store import plans as plan_rows
 from ems.store import readings as reading_rows
 from ems.store import records as record_rows
 from ems.store import retention as retention_pass
+from ems.store import scores as score_rows
 from ems.store import setpoints as setpoint_rows
 from ems.store.database import Database, connect
 from ems.store.lease import Lease, lease_of
 from ems.store.schema import migrate
 from ems.store.types import (
     CycleRow,
+    DayLoss,
     DeliveredSetpoint,
+    ForecastScore,
     LoadPvHistory,
     Pruned,
     Retention,
     SampleSeries,
+    ScoredDay,
     SiteSums,
     StoredForecast,
+    StoredModel,
 )
 
 
@@ -164,6 +169,55 @@ class Store:
         """Return the forecast of a series issued at an instant, or the latest."""
         with self._database.reading() as conn:
             return forecast_rows.one(conn, site_id, series, issued_at)
+
+    def forecasts_issued(
+        self, site_id: str, series: Sequence[str], since: datetime, until: datetime
+    ) -> tuple[StoredForecast, ...]:
+        """Return every forecast of some series issued in [since, until)."""
+        with self._database.reading() as conn:
+            return forecast_rows.issued(conn, site_id, series, since, until)
+
+    def save_scores(self, scored: Sequence[ScoredDay]) -> None:
+        """Keep how forecasts came out; a day scored again replaces what was there."""
+        with self._database.writing() as conn:
+            score_rows.insert(conn, self._database, scored)
+
+    def last_scored(self, site_ids: Sequence[str]) -> Mapping[str, datetime]:
+        """Return the first instant of the latest scored day by site; sites never scored are left out."""
+        with self._database.reading() as conn:
+            return score_rows.last_days(conn, site_ids)
+
+    def forecast_scores(
+        self, site_ids: Sequence[str] | None, since: datetime
+    ) -> Mapping[str, tuple[ForecastScore, ...]]:
+        """Return how the forecasts of the days from `since` came out, by site; None asks for every site."""
+        with self._database.reading() as conn:
+            return score_rows.total(conn, site_ids, since)
+
+    def forecast_scores_of_all(self, since: datetime) -> tuple[ForecastScore, ...]:
+        """Return the same over all sites together."""
+        with self._database.reading() as conn:
+            return score_rows.total_of_all(conn, since)
+
+    def scored_days(self, site_id: str, since: datetime) -> tuple[ScoredDay, ...]:
+        """Return how the forecasts of one site came out day by day, oldest first."""
+        with self._database.reading() as conn:
+            return score_rows.by_day(conn, site_id, since)
+
+    def forecast_losses(self, since: datetime, lead_h: int) -> tuple[DayLoss, ...]:
+        """Return the loss of every site and series day by day at one lead, oldest first."""
+        with self._database.reading() as conn:
+            return score_rows.losses(conn, since, lead_h)
+
+    def save_model(self, fleet: str, model: StoredModel, keep: int = 3) -> None:
+        """Keep a version of a fitted model for a fleet of sites, and of these versions only the newest."""
+        with self._database.writing() as conn:
+            score_rows.insert_model(conn, self._database, fleet, model, keep)
+
+    def models(self, fleet: str, until: datetime) -> tuple[StoredModel, ...]:
+        """Return the kept versions of a fleet's models that were fitted up to `until`, newest first."""
+        with self._database.reading() as conn:
+            return score_rows.newest_models(conn, fleet, until)
 
     def latest_plan(self, site_id: str) -> Plan | None:
         """Return the plan decided last, whether or not it may still be acted on."""

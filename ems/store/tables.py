@@ -95,7 +95,45 @@ forecasts = Table(
     Column("source", Text, nullable=False),
     Column("quality", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
+    Column("paths", SmallInteger, nullable=False, server_default="3"),
     PrimaryKeyConstraint("site_id", "series", "issued_at_ms"),
+)
+
+forecast_scores = Table(
+    "forecast_scores",
+    metadata,
+    Column("site_id", Text, nullable=False),
+    Column("day_ms", BigInteger, nullable=False),
+    Column("series", Text, nullable=False),
+    Column("lead_h", SmallInteger, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("scored", Integer, nullable=False),
+    Column("truth_kw", Double, nullable=False),
+    Column("size_kw", Double, nullable=False),
+    Column("error_kw", Double, nullable=False),
+    Column("abs_error_kw", Double, nullable=False),
+    Column("squared_error_kw2", Double, nullable=False),
+    Column("pinball_kw", Double, nullable=False),
+    Column("banded", Integer, nullable=False),
+    Column("inside", Integer, nullable=False),
+    Column("compared", Integer, nullable=False),
+    Column("compared_abs_error_kw", Double, nullable=False),
+    Column("naive_abs_error_kw", Double, nullable=False),
+    Column("compared_pinball_kw", Double, nullable=False),
+    Column("naive_pinball_kw", Double, nullable=False),
+    PrimaryKeyConstraint("site_id", "day_ms", "series", "lead_h", "source"),
+    Index(None, "day_ms"),
+    sqlite_with_rowid=False,
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("kind", Text, nullable=False),
+    Column("fleet", Text, nullable=False),
+    Column("fitted_at_ms", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("kind", "fleet", "fitted_at_ms"),
 )
 
 plans = Table(

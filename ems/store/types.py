@@ -1,6 +1,6 @@
 """What the store gives back where no type of the cycle fits."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
 from ems.codec import FloatArray, IntArray
@@ -84,10 +84,136 @@ class StoredForecast:
     """10 % quantile, shape (T,); None for prices."""
     high: FloatArray | None
     """90 % quantile, shape (T,); None for prices."""
+    median: FloatArray | None
+    """50 % quantile, shape (T,); None for prices and where it was not kept."""
     source: str
     """The model that made it, or `tariff`."""
     quality: str
     """`good`, `estimated`, `cold` or `fallback`; prices: `good`, or `estimated` when some are not published yet."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForecastScore:
+    """How forecasts of one series came out, as sums: scores of several days add up to the score of them all.
+
+    One forecast of one interval is one *pair*. The pinball loss is the mean over the levels 0.1, 0.5 and 0.9. `naive` is
+    the mean of the same local time of the seven days before, judged on the pairs where it is known.
+    """
+
+    series: str
+    """`load` or `pv` (all roofs together)."""
+    source: str
+    """The model that made the forecasts."""
+    lead_h: int
+    """Intervals that begin less than this many hours after the issue, and not less than the bucket before [h]."""
+    scored: int
+    """Pairs."""
+    truth_kw: float
+    """Sum of what was measured [kW]."""
+    size_kw: float
+    """Sum of the mean of measured and median, both without sign [kW]: what losses of a day are held against."""
+    error_kw: float
+    """Sum of the expected path less the truth [kW]."""
+    abs_error_kw: float
+    """Sum of the errors of the median without sign [kW]."""
+    squared_error_kw2: float
+    """Sum of the squared errors of the expected path [kW2]."""
+    pinball_kw: float
+    """Sum of the pinball losses [kW]."""
+    banded: int
+    """Pairs with a band of any width: not the night of a roof."""
+    inside: int
+    """Of these, how many truths lay in the 80 % band."""
+    compared: int
+    """Pairs for which the naive forecast is known."""
+    compared_abs_error_kw: float
+    """`abs_error_kw` over these [kW]."""
+    naive_abs_error_kw: float
+    """The same of the naive forecast [kW]."""
+    compared_pinball_kw: float
+    """`pinball_kw` over these [kW]."""
+    naive_pinball_kw: float
+    """The same of the naive forecast's seven values [kW]."""
+
+    def __add__(self, other: "ForecastScore") -> "ForecastScore":
+        """Return the score of both together."""
+        same = ("series", "source", "lead_h")
+        sums = [field.name for field in fields(self) if field.name not in same]
+        return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in sums})
+
+    @property
+    def nmae_frac(self) -> float | None:
+        """Mean absolute error over mean level; None where nothing flowed."""
+        return _ratio(self.abs_error_kw, self.truth_kw)
+
+    @property
+    def bias_frac(self) -> float | None:
+        """Mean error over mean level; positive: forecast too high."""
+        return _ratio(self.error_kw, self.truth_kw)
+
+    @property
+    def rmse_kw(self) -> float | None:
+        """Root mean squared error [kW]."""
+        mean = _ratio(self.squared_error_kw2, self.scored)
+        return None if mean is None else mean**0.5
+
+    @property
+    def mean_pinball_kw(self) -> float | None:
+        """Mean pinball loss [kW]."""
+        return _ratio(self.pinball_kw, self.scored)
+
+    @property
+    def coverage_frac(self) -> float | None:
+        """Share of truths inside the 80 % band."""
+        return _ratio(self.inside, self.banded)
+
+    @property
+    def error_ratio(self) -> float | None:
+        """Absolute error over that of the 7-day mean; below 1 the model is better."""
+        return _ratio(self.compared_abs_error_kw, self.naive_abs_error_kw)
+
+    @property
+    def pinball_ratio(self) -> float | None:
+        """Pinball loss over that of the 7-day mean; below 1 the model is better."""
+        return _ratio(self.compared_pinball_kw, self.naive_pinball_kw)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoredDay:
+    """How the forecasts of one local day of one site came out."""
+
+    site_id: str
+    """The site."""
+    day_at: datetime
+    """First instant of the local day (aware UTC)."""
+    score: ForecastScore
+    """The sums."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DayLoss:
+    """Loss of one series of one site on one local day: what an alarm for drift rests on."""
+
+    site_id: str
+    """The site."""
+    series: str
+    """`load` or `pv`."""
+    day_at: datetime
+    """First instant of the local day (aware UTC)."""
+    loss: float
+    """Pinball loss over the mean of what was forecast and measured."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredModel:
+    """One version of a fitted forecast model."""
+
+    kind: str
+    """`load` or `solar`."""
+    fitted_at: datetime
+    """When (aware UTC)."""
+    body: bytes
+    """What `forecasting.dump_model` wrote."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,6 +298,8 @@ class Retention:
     """Interval accounts: three years and a bill."""
     forecasts_days: float = 7
     """Issued forecasts."""
+    scores_days: float = 120
+    """Scores of forecasts, by site and local day."""
     plans_days: float = 7
     """Plans."""
     records_days: float = 3
@@ -200,6 +328,8 @@ class Pruned:
     """Interval accounts removed."""
     forecasts: int
     """Forecasts removed."""
+    scores: int
+    """Scores of forecasts removed."""
     plans: int
     """Plans removed."""
     records: int
@@ -214,3 +344,7 @@ class Pruned:
     """Orders removed."""
     freed_bytes: int
     """Given back to the file system; a steady file reuses its pages and gives back none."""
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole > 0 else None

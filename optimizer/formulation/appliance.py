@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optimizer.arrays import BoolArray, Check, FloatArray, Series, freeze
-from optimizer.formulation.builder import SiteModel, Values, Vector, add_least_power, weak_power
+from optimizer.formulation.builder import SiteModel, Values, Vector, add_least_power, least_share, weak_power
 from optimizer.formulation.site import ramp, slope_of
 from optimizer.ladder import LADDER
 from optimizer.problem import Asset, DispatchProblem
@@ -64,7 +64,7 @@ class ShiftableRun(Asset):
     @classmethod
     def formulate(cls, site: SiteModel, key: str, shape: Any) -> None:
         """Write a run."""
-        start = site.binary(key, "start", bounded=False)
+        start = site.binary(key, "start", once=True, bounded=False)
         skipped = site.variable(key, "skipped", 1)
         add_start_window(site, key, start, skipped)
         site.feed(key, run_power(site, key, start, span=shape))
@@ -251,6 +251,10 @@ class FlexibleLoad(Asset):
     def broken(self, problem: DispatchProblem, values: Values) -> Mapping[str, BoolArray]:
         """Where it runs below its least power."""
         return {"on": weak_power(values.column("power"), self._least())}
+
+    def shares(self, problem: DispatchProblem, values: Values) -> Mapping[str, FloatArray]:
+        """Intervals at its least power that its power is worth."""
+        return {"on": least_share(values.column("power"), self._least())}
 
     def read(self, problem: DispatchProblem, values: Values) -> FlexibleLoadSchedule:
         """Power and what is missing."""

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optimizer.arrays import BoolArray, Check, FloatArray, IntArray, Series, freeze
-from optimizer.formulation.builder import AT_LOWER, BASIC, Expr, SiteModel, Values, Vector, clash
+from optimizer.formulation.builder import (
+    AT_LOWER,
+    BASIC,
+    Expr,
+    SiteModel,
+    Values,
+    Vector,
+    clash,
+    direction_share,
+)
 from optimizer.formulation.site import ramp, slope_of
 from optimizer.ladder import LADDER
 from optimizer.problem import Asset, DispatchProblem
@@ -54,7 +63,7 @@ class Battery(Asset):
     band_price_per_kwh_h: float | None = None
     """Price of being below the band [currency per kWh and hour]; None takes the ladder's `reserve`."""
     end_value_per_kwh: float | None = None
-    """Value of energy left at the end [currency/kWh]; None: mean import price times discharge efficiency, not below 0."""
+    """Value of energy left at the end [currency/kWh]; None: mean import price times discharge efficiency, at least 0."""
     wear_per_kwh: float = 0.0
     """Wear per kWh discharged at the terminals [currency/kWh]."""
     wear_segments: tuple[WearSegment, ...] = ()
@@ -219,6 +228,10 @@ class Battery(Asset):
         """Where it charges and discharges at once."""
         both = clash(values.column("charge"), values.column("discharge"))
         return {} if both is None else {"charging": both}
+
+    def shares(self, problem: DispatchProblem, values: Values) -> Mapping[str, FloatArray]:
+        """A direction where it charges and discharges at once."""
+        return {"charging": direction_share(values.column("charge"), values.column("discharge"))}
 
     def idle(self, problem: DispatchProblem) -> Mapping[str, int | IntArray] | None:
         """At rest: powers at zero, stored energy basic."""
@@ -426,7 +439,7 @@ def end_value(battery: Battery, problem: DispatchProblem) -> float:
     if battery.end_value_per_kwh is not None:
         return battery.end_value_per_kwh
     price = problem.prices.import_per_kwh
-    mean = price if isinstance(price, float) else float(price.mean())
+    mean = price if isinstance(price, float) else float(problem.hours @ price / problem.hours.sum())
     return max(0.0, mean) * battery.discharge_efficiency_frac
 
 

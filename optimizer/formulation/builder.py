@@ -25,8 +25,8 @@ Expr = Any
 EXCLUSIVE_KW = 1e-6
 """Opposite powers below this are one direction [kW]."""
 
-AT_LOWER, AT_UPPER, BASIC = 0, 1, 2
-"""Codes of a starting basis: at a bound, or basic."""
+AT_LOWER, BASIC, AT_UPPER = 0, 1, 2
+"""Codes of a starting basis, as HiGHS numbers them: at a bound, or basic."""
 
 Vector = Sequence[Any]
 """Variables or parameters of one family, one per interval (or per fence post, or per segment)."""
@@ -80,6 +80,7 @@ class SiteModel:
         self.variables: dict[tuple[str, str], Vector] = {}
         self.binaries: dict[tuple[str, str], Vector] = {}
         self.directions: set[tuple[str, str]] = set()
+        self.once: set[tuple[str, str]] = set()
         self.fed: list[list[Expr]] = [[] for _ in range(self.intervals)]
         """Per interval: power fed into the site bus, draws negative."""
         self.heat: defaultdict[int, list[list[Expr]]] = defaultdict(
@@ -109,12 +110,20 @@ class SiteModel:
         return vector
 
     def binary(
-        self, key: str, name: str, n: int | None = None, *, direction: bool = False, bounded: bool = True
+        self,
+        key: str,
+        name: str,
+        n: int | None = None,
+        *,
+        direction: bool = False,
+        once: bool = False,
+        bounded: bool = True,
     ) -> Vector:
         """Declare a family of 0/1 decisions; they are relaxed until a relaxed answer breaks what they stand for.
 
-        `direction` marks those that only keep opposite powers apart: the fast loop may decide them anew. Where
-        `bounded` is False the asset writes the bounds itself, inside [0, 1].
+        `direction` marks those that only keep opposite powers apart: the fast loop may decide them anew. `once` marks
+        families of which at most one member is 1. Where `bounded` is False the asset writes the bounds itself,
+        inside [0, 1].
         """
         bounds = (0.0, 1.0) if bounded else (0.0, None)
         family = pyo.Var(range(self.intervals if n is None else n), bounds=bounds)
@@ -122,6 +131,8 @@ class SiteModel:
         self.variables[key, name] = self.binaries[key, name] = vector = list(family.values())
         if direction:
             self.directions.add((key, name))
+        if once:
+            self.once.add((key, name))
         return vector
 
     def rows(
@@ -176,6 +187,21 @@ def weak_power(power: FloatArray, least: Series) -> BoolArray:
     """Everywhere, if a power is anywhere neither 0 nor at least the least: mending one interval breaks the next."""
     weak = (power > EXCLUSIVE_KW) & (power < np.asarray(least) - EXCLUSIVE_KW)
     return np.full(power.shape, bool(weak.any()))
+
+
+def least_share(power: FloatArray, least: Series) -> FloatArray:
+    """Intervals at the least power that a relaxed power is worth, (T,); 1 or more where it can stand as it is."""
+    running = power > EXCLUSIVE_KW
+    enough = running & (power >= np.asarray(least) - EXCLUSIVE_KW)
+    share: FloatArray = np.where(enough, 1.0, running * power / np.maximum(least, EXCLUSIVE_KW))
+    return share
+
+
+def direction_share(one: FloatArray, other: FloatArray) -> FloatArray:
+    """Share of one direction where two are used at once; NaN elsewhere, where nothing has to be decided."""
+    both = np.minimum(one, other) > EXCLUSIVE_KW
+    share: FloatArray = np.where(both, one / np.where(both, one + other, 1.0), np.nan)
+    return share
 
 
 def clash(one: FloatArray, other: FloatArray) -> BoolArray | None:

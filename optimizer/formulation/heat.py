@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optimizer.arrays import BoolArray, Check, FloatArray, Series, freeze
-from optimizer.formulation.builder import SiteModel, Values, Vector, add_least_power, weak_power
+from optimizer.formulation.builder import SiteModel, Values, Vector, add_least_power, least_share, weak_power
 from optimizer.formulation.site import ramp, slope_of
 from optimizer.ladder import LADDER
 from optimizer.problem import Asset, DispatchProblem
@@ -80,6 +80,10 @@ class HeatPump(Asset):
     def broken(self, problem: DispatchProblem, values: Values) -> Mapping[str, BoolArray]:
         """Where it runs below its least power."""
         return {"on": weak_power(values.column("power"), np.minimum(self.least_kw, self.limit_kw))}
+
+    def shares(self, problem: DispatchProblem, values: Values) -> Mapping[str, FloatArray]:
+        """Intervals at its least power that its power is worth."""
+        return {"on": least_share(values.column("power"), np.minimum(self.least_kw, self.limit_kw))}
 
     def read(self, problem: DispatchProblem, values: Values) -> AssetSchedule:
         """Electricity and heat."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from optimizer.arrays import BoolArray, Check, FloatArray, Series, freeze
-from optimizer.formulation.builder import SiteModel, Values, Vector, clash
+from optimizer.formulation.builder import SiteModel, Values, Vector, clash, direction_share
 from optimizer.ladder import TIE_BREAK
 from optimizer.problem import Asset, DispatchProblem
 from optimizer.solution import AssetSchedule
@@ -74,6 +74,10 @@ class HybridInverter(Asset):
         """Where power passes both ways at once."""
         both = clash(values.column("to_ac"), values.column("to_dc"))
         return {} if both is None else {"inverting": both}
+
+    def shares(self, problem: DispatchProblem, values: Values) -> Mapping[str, FloatArray]:
+        """A way where power passes both ways at once."""
+        return {"inverting": direction_share(values.column("to_ac"), values.column("to_dc"))}
 
     def read(self, problem: DispatchProblem, values: Values) -> InverterSchedule:
         """Power to either side."""

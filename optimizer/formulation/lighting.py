@@ -75,6 +75,11 @@ class LightingGroup(Asset):
         level = np.divide(power, self.asked_kw, out=np.ones_like(power), where=self.asked_kw > 0.0)
         return LightingSchedule(name=self.name, net_consumption_kw=power, level_frac=level)
 
+    def cut_kw(self, schedule: LightingSchedule) -> FloatArray:
+        """What is missing of the light."""
+        missing: FloatArray = self.asked_kw - schedule.net_consumption_kw
+        return missing
+
     def audit(self, problem: DispatchProblem, schedule: LightingSchedule, report: AuditReport) -> None:
         """Between the least and the asked level; what is missing and what it costs."""
         power = schedule.net_consumption_kw

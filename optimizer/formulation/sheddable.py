@@ -74,6 +74,10 @@ class SheddableLoad(Asset):
         served = values.column("served")
         return SheddableSchedule(name=self.name, net_consumption_kw=served, shed_kw=self.demand_kw - served)
 
+    def cut_kw(self, schedule: SheddableSchedule) -> FloatArray:
+        """What is shed."""
+        return schedule.shed_kw
+
     def audit(self, problem: DispatchProblem, schedule: SheddableSchedule, report: AuditReport) -> None:
         """Served and shed add up; what is shed and what it costs."""
         report.within(self.name, "served", schedule.net_consumption_kw, most=self.demand_kw)

@@ -193,7 +193,7 @@ def ramp(problem: DispatchProblem, slope: float) -> FloatArray:
 
     A share TIE_BREAK of the price scale, rising with time; `slope` differs between the families that could
     trade places, so that no two plans of equal money are equal here. What it can cost at most is reported as
-    `SolveReport.tie_break_cost`.
+    `DispatchSolution.tie_break_cost`.
     """
     result: FloatArray = (
         (TIE_BREAK * problem.price_scale * slope) * problem.hours * _rising(problem.intervals)

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optimizer.arrays import BoolArray, Check, FloatArray, Series, freeze
-from optimizer.formulation.builder import EXCLUSIVE_KW, Expr, SiteModel, Values, Vector, weak_power
+from optimizer.formulation.builder import (
+    EXCLUSIVE_KW,
+    Expr,
+    SiteModel,
+    Values,
+    Vector,
+    direction_share,
+    least_share,
+    weak_power,
+)
 from optimizer.formulation.site import ramp, slope_of
 from optimizer.ladder import LADDER
 from optimizer.problem import Asset, DispatchProblem
@@ -165,6 +174,13 @@ class Vehicle(Asset):
         charge, discharge = values.column("charge"), values.column("discharge")
         least = self.present_frac(problem) * np.minimum(self.min_charge_kw, self.charge_limit_kw)
         return {"charging": weak_power(charge, least) | (np.minimum(charge, discharge) > EXCLUSIVE_KW)}
+
+    def shares(self, problem: DispatchProblem, values: Values) -> Mapping[str, FloatArray]:
+        """Intervals at its least power that its charging is worth; a direction where it goes both ways."""
+        charge, discharge = values.column("charge"), values.column("discharge")
+        both = direction_share(charge, discharge)
+        least = self.present_frac(problem) * np.minimum(self.min_charge_kw, self.charge_limit_kw)
+        return {"charging": np.where(np.isnan(both), least_share(charge, least), both)}
 
     def read(self, problem: DispatchProblem, values: Values) -> VehicleSchedule:
         """Charge, discharge, stored energy and its value."""

@@ -23,6 +23,8 @@ V1: dict[tuple[str, str], set[str]] = {
     ("GET", "/v1/sites/{site_id}/readings/latest"): {"operator", "controller", "resident"},
     ("GET", "/v1/sites/{site_id}/readings"): {"operator", "controller", "resident"},
     ("GET", "/v1/sites/{site_id}/forecasts"): {"operator", "controller", "resident"},
+    ("GET", "/v1/sites/{site_id}/forecasts/skill"): {"operator", "controller", "resident"},
+    ("GET", "/v1/forecasts/skill"): {"operator"},
     ("GET", "/v1/sites/{site_id}/plan"): {"operator", "controller", "resident"},
     ("GET", "/v1/sites/{site_id}/setpoints"): {"operator", "controller", "resident"},
     ("GET", "/v1/sites/{site_id}/setpoints/current"): {"operator", "controller", "resident"},

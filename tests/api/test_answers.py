@@ -12,7 +12,8 @@ from ems.access import AccessRole, Principal
 from ems.clock import ScaledClock
 from ems.commands import LONGEST_PAUSE, Commands
 from ems.errors import UnknownSite
-from ems.queries import Queries
+from ems.feedback import Edge
+from ems.queries import ForecastScore, Queries, ScoredDay
 from ems.setpoints import Quantity, SetpointKind, SetpointSource
 
 EVERYBODY = Principal(id="op", role=AccessRole.OPERATOR, site_ids=None)
@@ -293,3 +294,60 @@ def test_cycles_tell_what_went_wrong(client: TestClient, street: Any) -> None:
         1,
         "2026-06-03T04:30:00Z",
     )
+
+
+def scored(site_id: str, day_at: datetime, *, lead_h: int = 24, source: str = "load-ridge") -> ScoredDay:
+    """A day of 96 forecasts of a flat 2 kW: 0.5 kW off, against 1 kW of the 7-day mean; 72 of 96 in the band."""
+    return ScoredDay(
+        site_id=site_id,
+        day_at=day_at,
+        score=ForecastScore(
+            series="load", source=source, lead_h=lead_h, scored=96, truth_kw=192.0, size_kw=192.0, error_kw=-9.6,
+            abs_error_kw=48.0, squared_error_kw2=24.0, pinball_kw=19.2, banded=96, inside=72, compared=48,
+            compared_abs_error_kw=24.0, naive_abs_error_kw=48.0, compared_pinball_kw=9.6, naive_pinball_kw=12.0,
+        ),
+    )  # fmt: skip
+
+
+def test_skill_of_a_site_is_the_sum_of_its_days_and_nobody_elses(
+    client: TestClient, street: Any, kit: ModuleType
+) -> None:
+    yesterday = kit.AT - timedelta(days=1)
+    street.service.store.save_scores(
+        [
+            scored("home-01", yesterday),
+            scored("home-01", yesterday - timedelta(days=1)),
+            scored("home-02", yesterday),
+            scored("home-01", yesterday - timedelta(days=60)),
+        ]
+    )
+    answer = client.get("/v1/sites/home-01/forecasts/skill", headers=street.headers("resident")).json()
+    (told,) = answer["skill"]
+    assert (told["series"], told["model"], told["lead_h"], told["scored"]) == ("load", "load-ridge", 24, 192)
+    assert (told["nmae_frac"], told["coverage_frac"], told["error_ratio"]) == (0.25, 0.75, 0.5)
+    assert told["bias_frac"] == pytest.approx(-0.05)
+    assert (told["rmse_kw"], told["pinball_kw"]) == (0.5, pytest.approx(0.2))
+    assert told["pinball_ratio"] == pytest.approx(0.8)
+    assert len(answer["days"]) == 2
+    assert answer["drifting"] == []
+    fleet = client.get("/v1/forecasts/skill?days=7", headers=street.headers("operator")).json()
+    assert fleet["skill"][0]["scored"] == 3 * 96
+
+
+def test_a_series_that_drifts_is_named_until_it_is_usual_again(
+    client: TestClient, street: Any, kit: ModuleType
+) -> None:
+    def drifting() -> list[str]:
+        url = "/v1/sites/home-01/forecasts/skill"
+        return client.get(url, headers=street.headers("operator")).json()["drifting"]
+
+    def became(what: str, days_ago: int) -> None:
+        at = kit.AT - timedelta(days=days_ago)
+        street.service.store.save_edges(
+            [Edge(at=at, site_id="home-01", subject="forecast.load", became=what, cause="test")]
+        )
+
+    became("drifting", 9)
+    assert drifting() == ["load"]
+    became("usual", 2)
+    assert drifting() == []

@@ -10,7 +10,7 @@ from hypothesis.errors import Unsatisfiable
 schemathesis = pytest.importorskip("schemathesis")
 pytest.importorskip("schemathesis.specs.openapi.checks")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
-OPERATIONS = 31
+OPERATIONS = 33
 CHECKS = schemathesis.specs.openapi.checks
 EXCLUDED = {
     "positive": [CHECKS.positive_data_acceptance],

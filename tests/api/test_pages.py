@@ -21,6 +21,7 @@ from api.settings import Settings
 from api.stream import Streams
 from ems.live import Changes, Live
 from ems.plan import Action
+from ems.queries import ForecastScore, ScoredDay
 
 HTML = {"accept": "text/html,*/*"}
 STATIC = Path(views.__file__).parent / "static"
@@ -178,6 +179,33 @@ def test_operator_site_page_shows_setpoint_and_delivery(client: TestClient, stre
     assert "applied" in shown
     course = client.get("/operator/sites/home-01/course").json()
     assert any(value is not None for value in course["planned_import_kw"])
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        ("en", ["How good the forecasts were", "Home, day ahead", "load-ridge", "50%", "75%"]),
+        ("ko", ["예측이 얼마나 맞았나요", "집, 하루 앞", "load-ridge", "50%", "75%"]),
+    ],
+)
+def test_operators_see_how_good_the_forecasts_were(
+    client: TestClient, street: Any, kit: ModuleType, language: str, said: list[str]
+) -> None:
+    session = signed_in(client, street, "operator")
+    assert "none has been yet" in text(session.get("/operator/sites/home-01?lang=en"))
+    score = ForecastScore(
+        series="load", source="load-ridge", lead_h=24, scored=96, truth_kw=192.0, size_kw=192.0, error_kw=-9.6,
+        abs_error_kw=48.0, squared_error_kw2=24.0, pinball_kw=19.2, banded=96, inside=72, compared=48,
+        compared_abs_error_kw=24.0, naive_abs_error_kw=48.0, compared_pinball_kw=9.6, naive_pinball_kw=12.0,
+    )  # fmt: skip
+    days = [kit.AT - timedelta(days=back) for back in (1, 2)]
+    street.service.store.save_scores([ScoredDay(site_id="home-01", day_at=day, score=score) for day in days])
+    for path in ("/operator", "/operator/sites/home-01"):
+        shown = text(session.get(f"{path}?lang={language}"))
+        assert [word for word in said if word not in shown] == []
+    page = session.get("/operator/sites/home-01").text
+    # half the error of the 7-day mean on both days: a level line at two thirds of the height
+    assert 'd="M0.0 80.0L360.0 80.0"' in page
 
 
 def test_fleet_chart_does_not_pretend_to_know_a_sum(client: TestClient, street: Any) -> None:

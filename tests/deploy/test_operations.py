@@ -47,6 +47,7 @@ def exported() -> set[str]:
         family.labels("x")
     metrics.controllers_away.labels("x", "x")
     metrics.acknowledgements.labels("x", "x")
+    metrics.forecast_error_ratio.labels(series="load", model="x", lead_h="24")
     samples: list[Sample] = [sample for family in metrics.registry.collect() for sample in family.samples]
     return {sample.name for sample in samples}
 

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from drivers.plausibility import Plausibility
 from drivers.protocols import Quality
@@ -65,6 +67,30 @@ def test_a_counter_that_jumps_beyond_the_connection_is_not_believed():
     shown = judge("import_kwh", 100.0, 150.0, 100.4, max_kw=10.0)
     assert [value for value, *_ in shown] == [100.0, None, 100.4]
     assert shown[1][1] == "counter_jumped"
+
+
+@given(
+    step_kwh=st.sampled_from([0.001, 0.1, 1.0, 10.0]),
+    looks=st.lists(st.tuples(st.floats(0.5, 3600), st.floats(0, 5)), min_size=5, max_size=60),
+    start_kwh=st.floats(0, 9),
+)
+def test_a_coarse_counter_is_believed_however_often_one_looks(step_kwh, looks, start_kwh):
+    """1 kWh at once is no jump of a counter that counts whole kWh; it stands for the time since its last step."""
+    rules, at, true_kwh = Plausibility(max_kw=5.0), START, start_kwh
+    shown = []
+    for seconds, kw in looks:
+        at += timedelta(seconds=seconds)
+        true_kwh += kw * seconds / 3600
+        raw = step_kwh * int(true_kwh / step_kwh)
+        value, flag = rules.judge("import_kwh", raw, at)
+        assert flag is None, flag
+        shown.append(value)
+    assert shown == sorted(shown) and shown[-1] <= true_kwh + 1e-9
+
+
+def test_a_jump_is_caught_once_the_counters_steps_are_known():
+    shown = judge("import_kwh", 100.0, 100.4, 100.8, 103.8, 101.2, max_kw=10.0)
+    assert [rule for _, rule, _ in shown] == [None, None, None, "counter_jumped", None]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from drivers import LinkPool, Pacing, Trouble, open_device
-from drivers.probe import Verdict, check_direction, check_load_step, probe
+from drivers.probe import Verdict, check_direction, check_load_step, check_pair, probe
 from drivers.protocols import DeviceReading, Quality, Sample, Unit
 from drivers.scan import Found, parse_units, scan
 from drivers.twin import BatterySpec, ChargerSpec, HomeSpec, InverterSpec, Profile, serve
@@ -160,3 +160,23 @@ def test_the_meters_direction_is_held_against_what_generates(import_kw, inverter
     check = check_direction(meter(import_kw), [inverter(kw) for kw in inverters_kw])
     assert check.verdict is verdict, check.detail
     assert ("swap_direction" in check.detail) == (verdict is Verdict.WRONG or not inverters_kw)
+
+
+@pytest.mark.parametrize(
+    ("phases", "total", "verdict"),
+    [
+        pytest.param((1.0, 0.5, 0.2), 1.7, Verdict.PROVEN, id="they add up"),
+        pytest.param((1.0, 0.5, -0.2), 1.7, Verdict.WRONG, id="one current clamp the wrong way round"),
+        pytest.param((0.0, 0.0, 0.0), 0.0, Verdict.OPEN, id="nothing flows"),
+    ],
+)
+def test_phases_are_held_against_their_sum(phases, total, verdict):
+    at = datetime(2025, 6, 1, tzinfo=UTC)
+    powers = {f"net_import_l{n}_kw": kw for n, kw in enumerate(phases, start=1)} | {"net_import_kw": total}
+    samples = {
+        name: Sample(value=kw, unit=Unit.KW, measured_at=at, quality=Quality.GOOD, source="m")
+        for name, kw in powers.items()
+    }
+    reading = DeviceReading(device="m", at=at, samples=samples)
+    (check,) = (c for c in check_pair(reading, reading) if c.rule == "phases against their sum")
+    assert check.verdict is verdict

@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -218,7 +219,8 @@ async def test_a_running_service_shares_the_device_its_site_file_says(tmp_path: 
         assert refused.exception_code == 1 and station.writes == writes
         assert len(station.clients) == 1, "ours and the guest's requests take one connection"
         guest.close()
-        blocked = make_service(settings)
+        elsewhere = replace(settings, store_url=f"sqlite:///{tmp_path / 'other.sqlite'}")
+        blocked = make_service(elsewhere)
         await blocked.start()
         assert any(f"not shared on 127.0.0.1:{port}" in problem for problem in blocked.problems())
         await blocked.stop()

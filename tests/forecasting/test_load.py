@@ -255,3 +255,18 @@ def test_home_office_is_learned_after_retraining() -> None:
     usual = day_ahead_mae(LoadForecaster(SEOUL).fit(always.until(change)), always, 111, 14)
     assert first_day > 1.5 * usual
     assert recovered < 1.15 * usual
+
+
+def test_a_site_marked_as_drifting_follows_its_new_ways_and_is_flagged() -> None:
+    history = home_load(days=130, at_home_from_day=110, seed=11)
+    truth = history.since(history.start_at + timedelta(days=126))
+    known = history.until(history.start_at + timedelta(days=126))
+    marked = LoadForecaster(SEOUL).fit(known, drifting=np.array([True])).predict(known.end_at, 96)
+    assert marked.quality is Quality.FALLBACK
+    assert marked.source == "recent-days"
+    stale = LoadForecaster(SEOUL).fit(history.until(history.start_at + timedelta(days=110)))
+    old = stale.predict(history.start_at + timedelta(days=110), 96)
+    error = [np.abs(made.median_kw - truth.values).mean() for made in (marked, old)]
+    assert error[0] < 0.7 * error[1]
+    healed = LoadForecaster(SEOUL).fit(known).predict(known.end_at, 96)
+    assert healed.quality is Quality.GOOD

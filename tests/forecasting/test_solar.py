@@ -156,3 +156,65 @@ def test_southern_plants_face_north() -> None:
     made = SolarForecaster(sydney).fit(history).predict(history.end_at, 24)
     truth_like = history.values[-24:]
     assert np.abs(made.median_kw - truth_like).max() < 0.4
+
+
+def laid_over(history: History, first_day: int, last_day: int, value: float) -> History:
+    """One value on all intervals of the local days [first_day, last_day), as a meter that stands still tells it."""
+    values = history.values.copy()
+    values[first_day * history.steps_per_day : last_day * history.steps_per_day] = value
+    return replace(history, values=values)
+
+
+def test_a_meter_that_stands_still_day_and_night_teaches_nothing() -> None:
+    history, _ = plant_power(days=60)
+    after = history.end_at
+    sound = SolarForecaster(SEOUL).fit(laid_over(history, 20, 34, np.nan)).predict(after, 48)
+    stuck = laid_over(history, 20, 34, 2.2)
+    made = SolarForecaster(SEOUL).fit(stuck).predict(after, 48, recent=laid_over(history, 20, 34, np.nan))
+    np.testing.assert_allclose(
+        made.median_kw, sound.median_kw, atol=0.05
+    )  # of 3.6 kW; the top of the plant is learned too
+    assert (made.quantiles_kw[:, night(SEOUL, history, 48)] == 0.0).all()
+
+
+@pytest.mark.parametrize(("silent", "chance"), [(1, 1 / 3), (4, 2 / 3), (30, 30 / 32)])
+def test_a_silent_plant_probably_stays_silent_and_says_so(silent: int, chance: float) -> None:
+    history, _ = plant_power(days=60)
+    dead = laid_over(history, 60 - silent, 60, 0.0)
+    model = SolarForecaster(SEOUL).fit(history.until(history.end_at - timedelta(days=silent)))
+    levels = tuple(round(level, 2) for level in np.arange(0.05, 1.0, 0.05))
+    usual = model.predict(history.end_at - timedelta(days=silent), 24, levels)
+    made = model.predict(history.end_at, 24, levels, recent=dead)
+    assert made.quality is Quality.FALLBACK
+    noon = int(usual.mean_kw.argmax())
+    nothing = np.array(levels)[made.quantiles_kw[:, noon] == 0.0]
+    assert nothing.max(initial=0.0) == pytest.approx(chance, abs=0.06)
+    assert (np.diff(made.quantiles_kw, axis=0) >= 0.0).all()
+
+
+def test_a_plant_that_gives_again_is_itself_again_at_once() -> None:
+    history, _ = plant_power(days=60)
+    dead = laid_over(history, 50, 60, 0.0)
+    model = SolarForecaster(SEOUL).fit(dead)
+    more, _ = plant_power(days=61)
+    morning = history.end_at + timedelta(hours=11)
+    back = replace(more, values=np.concatenate([dead.values, more.values[-24:]])).until(morning)
+    made = model.predict(morning, 24, recent=back)
+    assert made.quality is not Quality.FALLBACK
+    assert made.median_kw.max() > 1.0
+
+
+def test_a_dark_morning_is_not_a_silent_plant() -> None:
+    history, _ = plant_power(days=60)
+    late = laid_over(history, 59, 60, 0.0).until(history.end_at - timedelta(hours=15))
+    model = SolarForecaster(SEOUL).fit(history.until(history.end_at - timedelta(days=1)))
+    made = model.predict(history.end_at - timedelta(hours=15), 24, recent=late)
+    assert made.quality is not Quality.FALLBACK
+    assert made.median_kw.max() > 0.5
+
+
+def test_a_winter_of_silence_does_not_teach_a_low_sun() -> None:
+    history, _ = plant_power(days=120)
+    gone = SolarForecaster(SEOUL).fit(laid_over(history, 30, 70, np.nan)).predict(history.end_at, 24)
+    dead = SolarForecaster(SEOUL).fit(laid_over(history, 30, 70, 0.0)).predict(history.end_at, 24)
+    assert dead.mean_kw.sum() == pytest.approx(gone.mean_kw.sum(), rel=0.05)

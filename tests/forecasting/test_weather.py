@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,51 +12,9 @@ import numpy as np
 import pytest
 
 from forecasting import FileWeather, HttpWeather, NoWeather, Weather, parse_open_meteo
+from tests.forecasting.weather_server import answer, reply, serving
 
 NOW = datetime(2025, 6, 1, 6, 10, tzinfo=UTC)
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-def answer(**changes: object) -> dict[str, object]:
-    times = [f"2025-06-01T{hour:02d}:00" for hour in range(4)]
-    hourly: dict[str, object] = {
-        "time": times,
-        "temperature_2m": [10.0, 12.0, None, 16.0],
-        "shortwave_radiation": [0.0, 100.0, 300.0, 500.0],
-    }
-    hourly.update(changes)
-    units = {"time": "iso8601", "temperature_2m": "°C", "shortwave_radiation": "W/m²"}
-    return {
-        "latitude": 37.5,
-        "longitude": 127.0,
-        "utc_offset_seconds": 0,
-        "hourly_units": units,
-        "hourly": hourly,
-    }
-
-
-def reply(body: bytes, status: str = "200 OK") -> bytes:
-    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
-
-
-@asynccontextmanager
-async def serving(handler: Handler) -> AsyncIterator[str]:
-    async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await reader.readuntil(b"\r\n\r\n")
-            await handler(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(guarded, "127.0.0.1", 0)
-    try:
-        port = server.sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}/v1/forecast"
-    finally:
-        server.close()
 
 
 async def fetch(url: str, deadline_s: float = 5.0) -> Weather | NoWeather:
@@ -188,3 +144,22 @@ async def test_from_a_file(tmp_path: Path) -> None:
     missing = await FileWeather(tmp_path / "none.json").fetch(latitude=0, longitude=0, issued_at=NOW)
     assert isinstance(missing, NoWeather)
     assert "cannot read" in missing.reason
+
+
+async def test_a_template_is_asked_as_it_is_and_its_key_is_not_told_to_anybody() -> None:
+    asked: list[str] = []
+
+    async def handler(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(reply(b"gone", "500 Oops"))
+        await writer.drain()
+
+    async with serving(handler, asked) as url:
+        template = url + "?lat={latitude}&lon={longitude}&days={past_days}&apikey=secret"
+        got = await fetch(template)
+        plain = await fetch(url + "?apikey=secret")
+    assert asked[0].startswith("GET /v1/forecast?lat=37.5&lon=127.0&days=1&apikey=secret ")
+    assert "apikey=secret" in asked[1]
+    assert "latitude=37.5" in asked[1]
+    for failed in (got, plain):
+        assert isinstance(failed, NoWeather)
+        assert "secret" not in failed.source + failed.reason

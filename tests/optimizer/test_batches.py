@@ -77,5 +77,21 @@ def test_executors_give_the_same_plans(kind: type[Executor]) -> None:
     assert_same(here, there)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_dask_gives_the_same_plans() -> None:
+    """Two worker processes behind Dask's `concurrent.futures` executor."""
+    from distributed import Client, LocalCluster
+
+    here = solve_many(HOMES)
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+        client.get_executor() as pool,
+    ):
+        there = solve_many(HOMES, pool)
+    assert_same(here, there)
+
+
 def test_an_empty_batch_is_an_empty_list() -> None:
     assert solve_many([]) == []

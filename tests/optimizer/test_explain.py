@@ -5,7 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from optimizer import Battery, DispatchProblem, GridConnection, Prices, Pv, Vehicle, Why, solve
+from optimizer import (
+    Battery,
+    DispatchProblem,
+    FlexibleLoad,
+    Generator,
+    GridConnection,
+    HeatDemand,
+    HeatPump,
+    HeatStore,
+    LightingGroup,
+    Prices,
+    Pv,
+    SheddableLoad,
+    Vehicle,
+    Why,
+    solve,
+)
 
 
 def home(**changes: object) -> DispatchProblem:
@@ -114,3 +130,82 @@ def test_vehicle_charging_is_explained_against_its_stay() -> None:
     assert reason.why is Why.RUNS_NOW
     # mean price of the stay 260, here 100: 6 kWh save 960
     assert reason.saves == pytest.approx(960.0, abs=1.0)
+
+
+def test_a_generator_is_explained_by_what_buying_would_have_cost() -> None:
+    """2 kW for an hour at 0.5 at the bus, 0.2 for fuel, 0.1 for running: 2 * 0.3 - 0.1 = 0.5 saved."""
+    problem = DispatchProblem(
+        site_id="site",
+        hours=np.ones(2),
+        load_kw=np.full(2, 3.0),
+        prices=Prices(import_per_kwh=np.array([0.1, 0.5])),
+        assets=(Generator(name="chp", limit_kw=2.0, fuel_per_kwh=0.2, running_cost_per_h=0.1),),
+    )
+    reasons = solve(problem).explanation.reasons
+    assert [(r.asset, r.interval, r.why) for r in reasons] == [("chp", 1, Why.GENERATED)]
+    assert reasons[0].energy_kwh == pytest.approx(2.0, abs=1e-6)
+    assert reasons[0].saves == pytest.approx(0.5, abs=1e-4)
+
+
+def test_a_heat_pump_is_explained_by_the_hours_it_avoids() -> None:
+    """3 kWh of heat are wanted in the dear hour; they are made in the cheap one: 1 kWh at 0.1 against 0.2 in the mean."""
+    problem = DispatchProblem(
+        site_id="site",
+        hours=np.ones(2),
+        load_kw=np.full(2, 1.0),
+        prices=Prices(import_per_kwh=np.array([0.1, 0.3])),
+        assets=(
+            HeatPump(name="pump", heat_node="tap", limit_kw=2.0, cop=3.0),
+            HeatStore(
+                name="tank",
+                heat_node="tap",
+                capacity_kwh=5.0,
+                stored_kwh=0.0,
+                charge_limit_kw=5.0,
+                discharge_limit_kw=5.0,
+                loss_frac_per_h=0.0,
+            ),
+            HeatDemand(name="shower", heat_node="tap", demand_kw=np.array([0.0, 3.0])),
+        ),
+    )
+    (reason,) = solve(problem).explanation.reasons
+    assert (reason.asset, reason.interval, reason.why) == ("pump", 0, Why.RUNS_NOW)
+    assert reason.energy_kwh == pytest.approx(1.0, abs=1e-6)
+    assert reason.saves == pytest.approx(0.1, abs=1e-4)
+
+
+def test_what_is_cut_says_what_it_would_have_cost() -> None:
+    """The price of 2.0 is above what the sauna (1.5) and the street's light (1.0) are worth: both are cut there."""
+    problem = DispatchProblem(
+        site_id="site",
+        hours=np.ones(2),
+        load_kw=np.full(2, 1.0),
+        prices=Prices(import_per_kwh=np.array([0.5, 2.0])),
+        assets=(
+            SheddableLoad(name="sauna", demand_kw=np.full(2, 3.0), shed_price_per_kwh=1.5),
+            LightingGroup(name="street", asked_kw=np.full(2, 1.0), least_frac=0.4, wish_price_per_kwh=1.0),
+        ),
+    )
+    found = {r.asset: r for r in solve(problem).explanation.reasons}
+    assert {(r.asset, r.interval, r.why) for r in found.values()} == {
+        ("sauna", 1, Why.CUT),
+        ("street", 1, Why.CUT),
+    }
+    assert found["sauna"].saves == pytest.approx(6.0, abs=1e-3)
+    assert found["street"].energy_kwh == pytest.approx(0.6, abs=1e-6)
+
+
+def test_an_interruptible_load_is_held_against_its_own_window_only() -> None:
+    """Free hours outside its window say nothing about it: 0.1 against the mean of 0.1 and 0.3."""
+    problem = DispatchProblem(
+        site_id="site",
+        hours=np.ones(3),
+        load_kw=np.full(3, 1.0),
+        prices=Prices(import_per_kwh=np.array([0.0, 0.1, 0.3])),
+        assets=(
+            FlexibleLoad(name="pump", energy_kwh=1.0, limit_kw=1.0, available=np.array([0.0, 1.0, 1.0])),
+        ),
+    )
+    (reason,) = solve(problem).explanation.reasons
+    assert reason.interval == 1
+    assert reason.saves == pytest.approx(0.1, abs=1e-4)
