@@ -22,7 +22,7 @@ from ems.publishing import Delivery, Journal, publish
 from ems.readings import Device, Snapshot, take_snapshot
 from ems.setpoints import Setpoint, SetpointSource, course_of_plan, derive_setpoints
 from ems.site import Site
-from ems.state import CarriedState, SiteState, carry, estimate_states, stored_total_kwh
+from ems.state import CarriedState, GridState, SiteState, carry, estimate_states, stored_total_kwh
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,6 +99,7 @@ async def run_cycle(
     at: datetime,
     orders: Sequence[Order] = (),
     conducts: Conducts | None = None,
+    told: Mapping[str, tuple[Standing, GridState]] | None = None,
     missed: int = 0,
     overlapped: int = 0,
 ) -> CycleRecord:
@@ -114,6 +115,9 @@ async def run_cycle(
         Start of the first interval to plan.
     orders
         What people and the grid ask of any site, then or later.
+    told
+        What the fast loop has told since `previous`, by site: whose word counts, and whether the grid is there. A change
+        is told once, by whoever saw it first.
     conducts
         How devices have followed what they were asked; None: nothing is held against any.
     missed, overlapped
@@ -172,13 +176,9 @@ async def run_cycle(
     accounts = review(sites, measured, before, prices=ports.foresight.prices)
     edges = edges_between(before, plans, troubles_by_site(previous), snapshot) + tuple(
         edge
-        for site, was, now, state in zip(
-            sites, standings_by_site(previous, sites), counting, states, strict=True
-        )
-        for edge in (
-            *edges_of_standing(site, was, now, at=at),
-            *edges_of_grid(site, carried.get(site.id, CarriedState()).grid, state),
-        )
+        for site, now, state in zip(sites, counting, states, strict=True)
+        for was, grid in [(told or {}).get(site.id) or last_told(previous, site)]
+        for edge in (*edges_of_standing(site, was, now, at=at), *edges_of_grid(site, grid, state))
     )
     for meter in ports.meters.values():
         meter.settle()
@@ -228,14 +228,13 @@ def plans_by_site(record: CycleRecord | None, sites: tuple[Site, ...]) -> tuple[
     return tuple(left.get(site.id) if configured.get(site.id) == site else None for site in sites)
 
 
-def standings_by_site(record: CycleRecord | None, sites: tuple[Site, ...]) -> tuple[Standing | None, ...]:
-    """Return whose word counted in a record, in the order of `sites`."""
-    known = (
-        {}
-        if record is None
-        else {site.id: counts for site, counts in zip(record.sites, record.standings, strict=False)}
-    )
-    return tuple(known.get(site.id) for site in sites)
+def last_told(record: CycleRecord | None, site: Site) -> tuple[Standing | None, GridState]:
+    """Return whose word counted at a site in a record, and whether the grid was there."""
+    if record is not None:
+        for known, counts, state in zip(record.sites, record.standings, record.states, strict=False):
+            if known.id == site.id:
+                return counts, state.grid
+    return None, GridState.PRESENT
 
 
 def troubles_by_site(record: CycleRecord | None) -> dict[str, Mapping[str, str]]:

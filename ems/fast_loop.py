@@ -41,7 +41,7 @@ from ems.publishing import Delivery, DeliveryOutcome, publish
 from ems.readings import Capability, Quality, SiteReading, Snapshot, take_snapshot
 from ems.setpoints import Course, Quantity, Setpoint, SetpointSource, course_of_plan, derive_setpoints
 from ems.site import Site
-from ems.state import CarriedState, SitePowers, SiteState, carry, estimate_state
+from ems.state import CarriedState, GridState, SitePowers, SiteState, carry, estimate_state
 from optimizer import DispatchProblem, FirstInterval, InvalidProblem, ValuedDispatch, Vehicle
 
 log = logging.getLogger("ems.fast_loop")
@@ -156,6 +156,11 @@ class FastLoop:
         self._followed_at: datetime | None = None
         self._ladder = Ladder(metrics)
         self._make_until = 0.0
+
+    @property
+    def told(self) -> dict[str, tuple[Standing, GridState]]:
+        """Whose word counts and whether the grid is there, as far as it was told, by site."""
+        return {site_id: (course.standing, course.carried.grid) for site_id, course in self._courses.items()}
 
     def follow(self, record: CycleRecord) -> None:
         """Take over the plans of a cycle; a site that was configured otherwise then waits for its next plan."""

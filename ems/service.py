@@ -468,6 +468,7 @@ class Service:
                 at=at,
                 orders=self._orders,
                 conducts=self._fast_loop.book.conducts,
+                told=self._fast_loop.told,
                 missed=missed,
                 overlapped=overlapped,
             )

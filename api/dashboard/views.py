@@ -108,7 +108,7 @@ class PresentView:
         say, counts = self.words.say, self.control.standing
         told = [
             say(
-                N_("The car charges now, as you asked, until %(time)s at the latest."),
+                N_("The car may charge at once, as you asked, until %(time)s at the latest."),
                 time=self.words.time(order.until_at),
             )
             for order in counts.targets.values()

@@ -267,7 +267,7 @@ def test_a_car_is_charged_now_and_given_back_to_the_plan_with_one_tap_each(
             timedelta(hours=12),
         )
         charging = text(client.get("/homes/home-01"))
-        assert "The car charges now, as you asked, until 01:20 tomorrow at the latest." in charging
+        assert "The car may charge at once, as you asked, until 01:20 tomorrow at the latest." in charging
         client.post("/homes/home-01/control", data=form | {"wish": "plan"})
         assert street.service.store.orders_from(street.service.clock.now()) == ()
         unknown = client.post("/homes/home-01/control", data=form | {"wish": "charge", "asset": "battery"})

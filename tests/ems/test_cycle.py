@@ -9,12 +9,13 @@ import pytest
 
 from ems.codec import from_json, to_json
 from ems.cycle import CycleRecord, plans_by_site, replay, run_cycle
-from ems.orders import OrderKind
+from ems.orders import OrderKind, standing
 from ems.plan import PlanSource
 from ems.planning import plans_differ, solve_in_process
 from ems.publishing import DeliveryOutcome
 from ems.readings import Quality
 from ems.setpoints import Quantity, SetpointSource
+from ems.state import GridState
 from tests.ems.made import order
 from tests.ems.street import NOON, STEP_S, served_street
 
@@ -179,3 +180,15 @@ async def test_a_site_configured_anew_does_not_inherit_a_plan_for_what_it_was(tm
         street.sites[0], assets=tuple(replace(a, name=f"{a.name}2") for a in street.sites[0].assets)
     )
     assert plans_by_site(record, (renamed, street.sites[1])) == (None, record.plans[1])
+
+
+async def test_a_change_the_fast_loop_has_told_is_not_told_again(tmp_path: Path) -> None:
+    limit = order(OrderKind.IMPORT_LIMIT, 2.0, source=SetpointSource.GRID_OPERATOR, at=NOON)
+    async with served_street(tmp_path) as street:
+        first = await run_cycle(street.sites, street.ports, None, at=NOON)
+        told = {"home-01": (standing(street.sites[0], (limit,), at=NOON), GridState.PRESENT)}
+        second = await run_cycle(
+            street.sites, street.ports, first, at=NOON + STEP, orders=(limit, replace(limit, site_id="home-02")),
+            told=told,
+        )  # fmt: skip
+    assert [edge.site_id for edge in second.edges if edge.subject == "limit.import"] == ["home-02"]
