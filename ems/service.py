@@ -646,12 +646,18 @@ class Service:
 
     async def _release(self, source: SetpointSource) -> None:
         """Give every steered device back to its own mode."""
-        at = self.clock.now()
+        at, told = self.clock.now(), self._fast_loop.told
         setpoints = [
             setpoint
             for site in self.sites
             for setpoint in derive_setpoints(
-                site, None, plan=None, at=at, valid_until=at + GRACE, source=source
+                site,
+                None,
+                plan=None,
+                at=at,
+                valid_until=at + GRACE,
+                source=source,
+                standing=told[site.id][0] if site.id in told else None,
             )
         ]
         deliveries = await publish(

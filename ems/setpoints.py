@@ -219,10 +219,11 @@ def _let_go_kw(vehicle: VehicleAsset, source: SetpointSource, standing: Standing
     """Return what a charger may give whose vehicle nobody steers [kW].
 
     People who take over, and a service that stops, leave the charger its full power; a service that does not know keeps
-    to the least there is, and to nothing while somebody else's limit holds.
+    to the least there is. While somebody else's limit holds, one that stops leaves the least and one that does not
+    know nothing.
     """
     if standing is not None and standing.import_limit.source is not None:
-        return 0.0
+        return vehicle.charge_min_kw if source is SetpointSource.SAFETY else 0.0
     taken_over = source in (SetpointSource.OVERRIDE, SetpointSource.SAFETY)
     return vehicle.charge_limit_kw if taken_over else vehicle.charge_min_kw
 

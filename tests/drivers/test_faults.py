@@ -164,11 +164,12 @@ CASES = [
 
 
 @pytest.mark.parametrize(("row", "wire"), CASES)
-async def test_a_fault_gives_a_typed_outcome_and_passes(row, wire, clock, links):
+async def test_a_fault_gives_a_typed_outcome_and_passes(row, wire, clock, links, patient_links):
     served = ServedHome(home(clock), clock)
     driver, station = served.stations["inverter"]
     async with on_wire(station, wire) as endpoint:
-        inverter = open_device(name="it", endpoint=endpoint, unit_id=1, driver=driver, links=links)
+        pool = patient_links if row.trouble is None else links
+        inverter = open_device(name="it", endpoint=endpoint, unit_id=1, driver=driver, links=pool)
         healthy = await inverter.read()
         assert healthy.trouble is None
         strike(row, served)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ems.orders import OrderKind, standing
 from ems.plan import Action, BatteryPlan, Plan, PlanSource, Reason, rule_plan
 from ems.setpoints import (
     PRIORITIES,
@@ -20,7 +21,17 @@ from ems.setpoints import (
     derive_setpoints,
 )
 from ems.site import Consents, Site
-from tests.ems.made import ALL_ALLOWED, AT, STEP, STEP_S, home, home_with_car, outlook, site_outlook
+from tests.ems.made import (
+    ALL_ALLOWED,
+    AT,
+    STEP,
+    STEP_S,
+    home,
+    home_with_car,
+    order,
+    outlook,
+    site_outlook,
+)
 
 EXPECTED = site_outlook(load_kw=1.0, pv_kw=3.0)
 RULE = rule_plan(
@@ -146,6 +157,30 @@ def test_a_vehicle_charges_at_what_its_charger_can(wished_kw: float, limit_kw: f
     course = Course(battery_kw={}, generation_limit_kw={}, vehicle_kw={"car": wished_kw})
     (car,) = [s for s in asked(home_with_car(), course) if s.asset == "car"]
     assert car.value_kw == limit_kw
+
+
+@pytest.mark.parametrize(
+    ("source", "kw"),
+    [
+        pytest.param(SetpointSource.SAFETY, 1.4, id="a service that stops leaves the least"),
+        pytest.param(SetpointSource.FAST_LOOP, 0.0, id="one that does not know leaves nothing"),
+    ],
+)
+def test_a_vehicle_let_go_under_the_grid_operators_limit_does_not_get_full_power(
+    source: SetpointSource, kw: float
+) -> None:
+    limit = order(OrderKind.IMPORT_LIMIT, 4.2, source=SetpointSource.GRID_OPERATOR)
+    site = home_with_car()
+    setpoints = derive_setpoints(
+        site,
+        None,
+        plan=None,
+        at=AT,
+        valid_until=AT + STEP,
+        source=source,
+        standing=standing(site, (limit,), at=AT),
+    )
+    assert [s.value_kw for s in setpoints if s.asset == "car"] == [kw]
 
 
 def test_a_vehicle_that_is_not_planned_may_charge_a_little() -> None:
