@@ -73,6 +73,8 @@ class Demo:
         """Bring everything up, and everything down at the end."""
         _refuse_busy_port(self.port)
         self._clear_folder()
+        # ended by a signal like by Ctrl-C: the processes of the demo end with it
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             tell(f"starting {len(self.homes)} homes on Modbus TCP ...")
             self._field = self._spawn(
@@ -96,6 +98,7 @@ class Demo:
             yield self
         finally:
             self.stop()
+            signal.signal(signal.SIGTERM, before)
 
     def _clear_folder(self) -> None:
         """Remove what an earlier demo left; refuses a folder that holds anything else."""

@@ -172,3 +172,20 @@ def test_the_demo_never_clears_a_folder_that_is_not_its_own(tmp_path: Path) -> N
     ):
         pytest.fail("it began")
     assert (tmp_path / "thesis.txt").read_text(encoding="utf-8") == "years of work"
+
+
+def test_a_demo_that_is_ended_leaves_no_process_behind(tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "ems", "demo", "--homes", "1", "--speed", "60", "--port", str(port)]
+    demo = subprocess.Popen([*command, "--folder", str(tmp_path / "demo")], stdout=subprocess.DEVNULL)
+    wait_until(lambda: answers(port))
+    demo.send_signal(signal.SIGTERM)
+    demo.wait(timeout=60)
+    assert not answers(port), "the service of the demo still runs"
+
+
+def answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/healthz/live", timeout=2.0).status_code == 200
+    except httpx.HTTPError:
+        return False
