@@ -33,6 +33,8 @@ _REACHES = 2.0
 """How far a worth is traced, in what the first interval can move at full power: the filling itself moves meanwhile."""
 _MOST_SOLVES = 48
 """Solves that tracing a worth may take; beyond, the site is re-solved at every call."""
+_APART_KW = 1e-9
+"""Battery powers nearer to each other than this are one candidate [kW]."""
 _TINY_KW = 1e-9
 
 
@@ -208,7 +210,7 @@ class ValuedDispatch:
             using = site.cheapest(battery_kw)
             return _Choice(share * (cost + using.cost) - self._worth_at(after_kwh), battery_kw, using)
 
-        best = _lowest(choice, sorted(b for b in wanted if lowest_kw <= b <= highest_kw))
+        best = _lowest(choice, _apart(b for b in wanted if lowest_kw <= b <= highest_kw))
         battery_kw, using = best.battery_kw, best.using
         after_kwh = stored_kwh + (gain_h if battery_kw > 0.0 else drain_h) * battery_kw
         per_kwh = worth.per_kwh(after_kwh)
@@ -278,6 +280,15 @@ class _Choice(NamedTuple):
     cost: float
     battery_kw: float
     using: _Using
+
+
+def _apart(powers_kw: Iterable[float]) -> list[float]:
+    """Rising powers; of those nearer to each other than rounding, where the search could not tell down from up, one."""
+    kept: list[float] = []
+    for power_kw in sorted(powers_kw):
+        if not kept or power_kw - kept[-1] > _APART_KW:
+            kept.append(power_kw)
+    return kept
 
 
 def _lowest(choice: Callable[[float], _Choice], candidates: Sequence[float]) -> _Choice:

@@ -156,3 +156,17 @@ def test_a_filling_the_trace_did_not_reach_is_solved_anew() -> None:
     by_worth, by_solve = valued.resolve_first(**now), warm.resolve_first(**now)  # type: ignore[arg-type]
     assert by_worth.solver_seconds > 0.0
     assert by_worth.net_consumption_kw == pytest.approx(dict(by_solve.net_consumption_kw), abs=POWER_KW)
+
+
+@pytest.mark.parametrize("tiny", [1e-7, 1e-12, 1.2e-38, 5e-324])
+def test_powers_below_any_meters_resolution_change_no_decision(tiny: float) -> None:
+    """Bends of the cost that all but coincide must not lead the search for the lowest point astray."""
+    for seed in (205, 5774, 8166, 7245):
+        problem = site(seed, hybrid=True, dynamic=True)
+        valued = ValuedDispatch(problem)
+        for sun_kw in (0.0, tiny, 3.0):
+            without = valued.resolve_first(
+                load_kw=0.0, pv_available_kw={"roof": sun_kw if sun_kw > 1.0 else 0.0}
+            )
+            with_it = valued.resolve_first(load_kw=tiny, pv_available_kw={"roof": sun_kw})
+            assert with_it.net_consumption_kw == pytest.approx(dict(without.net_consumption_kw), abs=POWER_KW)
