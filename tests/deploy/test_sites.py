@@ -1,10 +1,13 @@
 """The example sites are what a newcomer copies: they load as they stand, and say what they claim to show."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+import drivers
 from drivers import known_drivers
+from drivers.device_file import load_spec
 from ems.config import load_price_series, load_sites
 from ems.site import BacnetController, BacnetPoint, HomeAssistant, HttpController, MqttController, Role, Site
 from ems.tariffs import SeriesRate, TimeOfUseRate
@@ -63,6 +66,25 @@ def test_one_building_whose_controllers_carry_its_setpoints_out() -> None:
     text = (FOLDER / "building-controllers.yaml").read_text(encoding="utf-8")
     for kind in (MqttController, HttpController, BacnetController, BacnetPoint, HomeAssistant):
         assert [name for name in kind.__annotations__ if f"{name}:" not in text and name[:2] != "__"] == []
+
+
+def test_one_home_is_ready_for_an_outage_and_a_limit_signal() -> None:
+    (site,) = sites_of("home-backup.yaml")
+    assert site.batteries[0].reserve_frac == 0.3, "the backup raises it"
+    assert [load.name for load in site.sheddables] == ["boiler"]
+    assert site.grid_signal is not None
+    assert site.devices[site.grid_signal.device or ""].role is Role.GRID_SIGNAL
+    assert site.idle_devices == ()
+
+
+def test_the_registers_of_a_limit_signal_are_those_of_the_page() -> None:
+    page = (FOLDER.parents[1] / "docs" / "grid-operator.md").read_text(encoding="utf-8")
+    rows = {
+        (int(address), kind) for address, kind in re.findall(r"^\| (\d+) \| (uint\d+) \|", page, re.MULTILINE)
+    }
+    spec = load_spec(Path(drivers.__file__).parent / "devices" / "limit-registers.yaml")
+    places = [*spec.registers.values(), *spec.identity]
+    assert rows == {(place.address, str(place.type)) for place in places}
 
 
 def test_hourly_prices_cover_two_days_and_go_below_zero() -> None:
