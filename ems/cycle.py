@@ -156,15 +156,7 @@ async def run_cycle(
         setpoints = tuple(
             setpoint
             for site, rest, plan, state, counts in zip(sites, steered, plans, states, counting, strict=True)
-            for setpoint in derive_setpoints(
-                site,
-                bounded_course(rest, course_of_plan(rest, plan, at), state, counts),
-                plan=plan,
-                at=at,
-                valid_until=at + ports.valid_for,
-                source=SetpointSource.OVERRIDE if counts.paused else SetpointSource.PLAN,
-                standing=counts,
-            )
+            for setpoint in setpoints_of(site, rest, plan, state, counts, at=at, valid_for=ports.valid_for)
         )
         deliveries = await publish(
             ports.devices, {site.id: site for site in sites}, setpoints, journal=ports.journal, now=ports.now
@@ -174,12 +166,10 @@ async def run_cycle(
         held_back = counts.paused is None and any(plan.holds_back(pv.name, at) for pv in site.pvs)
         ports.meters[site.id].curtailed = held_back
     accounts = review(sites, measured, before, prices=ports.foresight.prices)
-    edges = edges_between(before, plans, troubles_by_site(previous), snapshot) + tuple(
-        edge
-        for site, now, state in zip(sites, counting, states, strict=True)
-        for was, grid in [(told or {}).get(site.id) or last_told(previous, site)]
-        for edge in (*edges_of_standing(site, was, now, at=at), *edges_of_grid(site, grid, state))
-    )
+    edges = edges_between(before, plans, troubles_by_site(previous), snapshot)
+    for site, now, state in zip(sites, counting, states, strict=True):
+        was, grid = (told or {}).get(site.id) or last_told(previous, site)
+        edges += (*edges_of_standing(site, was, now, at=at), *edges_of_grid(site, grid, state))
     for meter in ports.meters.values():
         meter.settle()
 
@@ -203,6 +193,38 @@ async def run_cycle(
         orders=tuple(orders),
         standings=counting,
         conducts=known,
+    )
+
+
+def setpoints_of(
+    site: Site,
+    steered: Site,
+    plan: Plan,
+    state: SiteState,
+    counts: Standing,
+    *,
+    at: datetime,
+    valid_for: timedelta,
+) -> tuple[Setpoint, ...]:
+    """Return what one site is asked at the start of an interval.
+
+    Parameters
+    ----------
+    site, steered
+        The site, and the same without what is derated: that gets its own mode.
+    plan, state, counts
+        What it intends, how it is, and whose word counts.
+    at, valid_for
+        From when on and how long it holds.
+    """
+    return derive_setpoints(
+        site,
+        bounded_course(steered, course_of_plan(steered, plan, at), state, counts),
+        plan=plan,
+        at=at,
+        valid_until=at + valid_for,
+        source=SetpointSource.OVERRIDE if counts.paused else SetpointSource.PLAN,
+        standing=counts,
     )
 
 
