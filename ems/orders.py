@@ -144,13 +144,6 @@ class Standing:
     outranked: tuple[Outranked, ...] = ()
     """Orders in force that do not count."""
 
-    @property
-    def taken_over(self) -> bool:
-        """Whether people decide about the site or an asset of it."""
-        return self.paused is not None or any(
-            order.source is SetpointSource.OVERRIDE for order in self.targets.values()
-        )
-
 
 def standing(site: Site, orders: Iterable[Order], *, at: datetime) -> Standing:
     """Return what counts at `at`, and what does not and why.

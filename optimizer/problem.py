@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from optimizer.arrays import BoolArray, Check, FloatArray, IntArray, InvalidProblem, Series, as_series, freeze
+from optimizer.arrays import BoolArray, Check, FloatArray, IntArray, InvalidProblem, Series, freeze
 
 if TYPE_CHECKING:
     from optimizer.audit import AuditReport
@@ -389,11 +389,6 @@ class DispatchProblem:
     def asset(self, name: str) -> Asset:
         """The asset with this name; `KeyError` if there is none."""
         return self.assets[self.position(name)]
-
-
-def per_interval(value: Series | None, intervals: int) -> FloatArray:
-    """The series as an array of shape (T,)."""
-    return np.broadcast_to(np.asarray(as_series(value), dtype=np.float64), (intervals,))
 
 
 def _price_scale(problem: DispatchProblem) -> float:
