@@ -117,7 +117,10 @@ class Dive:
             first = last
 
     def _fix(self, family: Family, where: IntArray, values: FloatArray) -> None:
-        self.solver.change_bounds(positions(self.template.binaries[family])[where], values, values)
+        at = positions(self.template.binaries[family])[where]
+        # a machine that must still run, or may not yet, is not up for decision
+        values = np.clip(values, self.vectors.lower[at], self.vectors.upper[at])
+        self.solver.change_bounds(at, values, values)
         self.fixed[family][where] = values
 
     def _free(self, family: Family, where: IntArray) -> None:

@@ -137,3 +137,8 @@ def test_a_search_that_finds_nothing_in_its_time_still_leaves_a_plan(
         assert best[seed].cost >= solution.cost - solution.report.gap - slack - best[seed].report.gap, seed
         unproven += solution.outcome is Outcome.FEASIBLE
     assert unproven <= 4 if dives else unproven > 5
+
+
+def test_a_machine_that_must_still_run_is_not_up_for_decision() -> None:
+    """A cell six minutes into its minimum hour: a dive that fixed it off in the first interval lost the audit."""
+    check(2405)
