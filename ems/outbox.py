@@ -60,9 +60,14 @@ class Outbox:
         return 0.0 if since is None else time.monotonic() - since
 
     async def put(self, write: Write) -> None:
-        """Add a write and try to get everything waiting accepted; returns whether or not it was."""
+        """Add a write and try to get everything waiting accepted; returns whether or not it was.
+
+        A store that has kept others waiting is waited for no longer than patience has left: what comes to a device every
+        second is held up once, not every time.
+        """
+        left_s = max(0.0, self._patience_s - self.behind_s)
         self._add(write)
-        await asyncio.wait([self._begin_flush()], timeout=self._patience_s)
+        await asyncio.wait([self._begin_flush()], timeout=left_s)
 
     def post(self, write: Write) -> None:
         """Add a write and go on; it is accepted in its turn."""

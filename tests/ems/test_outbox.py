@@ -120,3 +120,18 @@ async def test_what_waits_is_accepted_without_anybody_writing_anew() -> None:
     outbox.retry()
     assert await outbox.flush()
     assert shop.kept == [0]
+
+
+async def test_a_store_that_hangs_is_waited_for_once_not_by_everybody_who_comes_after() -> None:
+    outbox, let_go = Outbox(Metrics(), patience_s=0.3), threading.Event()
+    loop = asyncio.get_running_loop()
+    took = []
+    for _ in range(4):
+        began = loop.time()
+        await outbox.put(let_go.wait)
+        took.append(loop.time() - began)
+    let_go.set()
+    assert await outbox.flush()
+    assert took[0] >= 0.3
+    assert sum(took[1:]) < took[0], "three more, none of them held up again"
+    assert outbox.waiting == 0
