@@ -92,6 +92,7 @@ async def test_an_outage_is_seen_in_the_next_pass_told_once_and_the_battery_left
     assert boiler_cut, "6 hours of night cannot be served in full from what the battery holds"
 
 
+@pytest.mark.slow
 async def test_cutting_by_class_keeps_the_critical_load_alive_longer(tmp_path: Path) -> None:
     """The same night with and without cutting: what the home wants beyond the boiler is served to the end."""
     dark_kwh = {}

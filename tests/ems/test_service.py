@@ -131,6 +131,7 @@ async def test_a_standby_steers_nothing_and_a_take_over_that_fails_is_tried_agai
     first.close()
 
 
+@pytest.mark.slow
 async def test_the_sign_of_life_ends_when_the_fast_loop_hangs_and_with_it_every_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
