@@ -206,11 +206,9 @@ def delivery_of(said: Acknowledgement, setpoint: Setpoint) -> Delivery | None:
         return None
     followed = outcome is not DeliveryOutcome.REFUSED
     asked_kw = setpoint.value_kw if outcome is DeliveryOutcome.APPLIED else None
-    return Delivery(
-        setpoint_id=setpoint.id,
-        site_id=setpoint.site_id,
-        asset=setpoint.asset,
-        outcome=outcome,
+    return Delivery.of(
+        setpoint,
+        outcome,
         held_kw=(asked_kw if said.value_kw is None else said.value_kw) if followed else None,
         at=said.arrived_at,
         written=True,

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Self
 
 from drivers import Applied, Clamped, Device, Receipt, Refused, Unverified
 from ems.errors import UnknownAsset
@@ -49,6 +50,31 @@ class Delivery:
     """Why it was clamped, refused or left unverified; empty when applied."""
     underway: bool = False
     """Whether a ramp cut it: asked again, the device goes on towards it."""
+
+    @classmethod
+    def of(
+        cls,
+        setpoint: Setpoint,
+        outcome: DeliveryOutcome,
+        *,
+        held_kw: float | None,
+        at: datetime,
+        written: bool,
+        detail: str,
+        underway: bool = False,
+    ) -> Self:
+        """Return what came of a setpoint."""
+        return cls(
+            setpoint_id=setpoint.id,
+            site_id=setpoint.site_id,
+            asset=setpoint.asset,
+            outcome=outcome,
+            held_kw=held_kw,
+            at=at,
+            written=written,
+            detail=detail,
+            underway=underway,
+        )
 
 
 Journal = Callable[[Sequence[Setpoint]], Awaitable[None]]
@@ -104,11 +130,9 @@ async def publish(
 
 def _sent(setpoint: Setpoint, controller: str) -> Delivery:
     """Return what is known of a setpoint that whoever journals it has handed to a controller."""
-    return Delivery(
-        setpoint_id=setpoint.id,
-        site_id=setpoint.site_id,
-        asset=setpoint.asset,
-        outcome=DeliveryOutcome.SENT,
+    return Delivery.of(
+        setpoint,
+        DeliveryOutcome.SENT,
         held_kw=None,
         at=setpoint.valid_from,
         written=True,
@@ -150,11 +174,9 @@ async def _write(device: Device, setpoint: Setpoint, now: Callable[[], datetime]
 
 def _kept_here(setpoint: Setpoint) -> Delivery:
     """Return what comes of a limit of the connection: no single device holds it, the loop keeps it."""
-    return Delivery(
-        setpoint_id=setpoint.id,
-        site_id=setpoint.site_id,
-        asset=setpoint.asset,
-        outcome=DeliveryOutcome.APPLIED,
+    return Delivery.of(
+        setpoint,
+        DeliveryOutcome.APPLIED,
         held_kw=setpoint.value_kw,
         at=setpoint.valid_from,
         written=False,
@@ -164,11 +186,9 @@ def _kept_here(setpoint: Setpoint) -> Delivery:
 
 def _delivery(setpoint: Setpoint, receipt: Receipt) -> Delivery:
     outcome, held_kw, written, detail = _told(receipt)
-    return Delivery(
-        setpoint_id=setpoint.id,
-        site_id=setpoint.site_id,
-        asset=setpoint.asset,
-        outcome=outcome,
+    return Delivery.of(
+        setpoint,
+        outcome,
         held_kw=held_kw,
         at=receipt.at,
         written=written,

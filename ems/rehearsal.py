@@ -60,7 +60,6 @@ class RehearsedHome:
         self.battery_kw = 0.0
         self.ordered: list[tuple[datetime, float | None]] = []
         """Every change of the battery's order, with its instant; None is its own mode."""
-        self.limit_writes = 0
         self.import_kwh = self.export_kwh = 0.0
         self.worst_import_kw = 0.0
         self._load_kw, self._pv_kw = load_kw, pv_kw
@@ -177,7 +176,6 @@ class RehearsedDevice:
     async def limit_generation(self, limit_kw: float | None, *, valid_s: float) -> Receipt:
         """Cap solar power."""
         changed = self._home.pv_cap_kw != limit_kw
-        self._home.limit_writes += changed
         self._home.pv_cap_kw = limit_kw
         return self._applied("generation_limit", limit_kw, written=changed)
 

@@ -629,11 +629,9 @@ class Service:
             return in_force
         log.warning("setpoints.unanswered count=%d the process before died while writing", len(setpoints))
         deliveries = tuple(
-            Delivery(
-                setpoint_id=setpoint.id,
-                site_id=setpoint.site_id,
-                asset=setpoint.asset,
-                outcome=DeliveryOutcome.UNVERIFIED,
+            Delivery.of(
+                setpoint,
+                DeliveryOutcome.UNVERIFIED,
                 held_kw=None,
                 at=now,
                 written=True,

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
 from ems.setpoints import Setpoint, SetpointKind
 
@@ -15,6 +16,11 @@ class Key:
     """The asset."""
     quantity: str
     """What is set."""
+
+    @classmethod
+    def of(cls, setpoint: Setpoint) -> Self:
+        """Return the place a setpoint competes for."""
+        return cls(setpoint.asset, str(setpoint.quantity))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +45,7 @@ class Board:
 
     def post(self, setpoint: Setpoint) -> list[Change]:
         """Put a setpoint up; returns what changed, new content before what it displaced."""
-        key = Key(setpoint.asset, str(setpoint.quantity))
+        key = Key.of(setpoint)
         held = self._standing.get(key)
         if held is not None and (held.id == setpoint.id or setpoint.valid_from < held.valid_from):
             return []

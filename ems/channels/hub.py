@@ -207,8 +207,7 @@ class Channels:
     def _run_out(self, site_id: str, board: Board) -> None:
         """Take down what expired: controllers that hold it for us are told, and the ledger says so."""
         for setpoint in board.run_out(self._clock.now()):
-            key = Key(setpoint.asset, str(setpoint.quantity))
-            self._tell(site_id, [Change(key=key, setpoint=None)])
+            self._tell(site_id, [Change(key=Key.of(setpoint), setpoint=None)])
             for peer in self._peers[site_id]:
                 if peer.answers_for(setpoint):
                     self._outbox.post(
@@ -233,7 +232,7 @@ class Channels:
         now_s = asyncio.get_running_loop().time()
         while peer.awaited and peer.awaited[0].due_s <= now_s:
             due = peer.awaited.popleft().setpoint
-            later = (a.setpoint for a in peer.awaited if _place(a.setpoint) == _place(due))
+            later = (a.setpoint for a in peer.awaited if Key.of(a.setpoint) == Key.of(due))
             if any(self._ledger.answered(one.id, peer.controller) for one in (due, *later)):
                 self._note(peer, "silent", None)
                 continue
@@ -293,11 +292,9 @@ class Channels:
         """Say of a setpoint that a service which may only read told nobody."""
         if not any(peer.answers_for(setpoint) for peer in self._peers[setpoint.site_id]):
             return
-        refused = Delivery(
-            setpoint_id=setpoint.id,
-            site_id=setpoint.site_id,
-            asset=setpoint.asset,
-            outcome=DeliveryOutcome.REFUSED,
+        refused = Delivery.of(
+            setpoint,
+            DeliveryOutcome.REFUSED,
             held_kw=None,
             at=setpoint.valid_from,
             written=False,
@@ -316,7 +313,3 @@ def withheld(one: DeliveredSetpoint) -> bool:
         and one.delivery.outcome is DeliveryOutcome.REFUSED
         and not one.delivery.written
     )
-
-
-def _place(setpoint: Setpoint) -> Key:
-    return Key(setpoint.asset, str(setpoint.quantity))

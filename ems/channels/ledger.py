@@ -174,11 +174,9 @@ class Ledger:
         self._store.save_setpoints(
             (),
             (
-                Delivery(
-                    setpoint_id=setpoint.id,
-                    site_id=setpoint.site_id,
-                    asset=setpoint.asset,
-                    outcome=DeliveryOutcome.UNVERIFIED,
+                Delivery.of(
+                    setpoint,
+                    DeliveryOutcome.UNVERIFIED,
                     held_kw=None,
                     at=setpoint.valid_from,
                     written=True,

@@ -102,11 +102,9 @@ class Street:
             for site, value in zip(self.sites, self._rng.normal(0, 1, self.n_sites), strict=True)
         )
         came = tuple(
-            Delivery(
-                setpoint_id=setpoint.id,
-                site_id=setpoint.site_id,
-                asset="battery",
-                outcome=DeliveryOutcome.APPLIED,
+            Delivery.of(
+                setpoint,
+                DeliveryOutcome.APPLIED,
                 held_kw=setpoint.value_kw,
                 at=at + timedelta(milliseconds=120),
                 written=True,
