@@ -530,6 +530,17 @@ class DeliveryOut(Wire):
     """Why it was clamped, refused or left unverified."""
 
 
+class DeliveryScoreOut(Wire):
+    """How a setpoint was followed while it was in force, as measured."""
+
+    watched_s: float
+    """How long that could be said [s]: after the device had had time to settle."""
+    followed_frac: float
+    """Share of that time in which what was measured agreed with what was asked, 0 to 1."""
+    apart_kw: float
+    """How far the two were apart while they did not agree, as a mean over all that time [kW]."""
+
+
 class AcknowledgementOut(Wire):
     """What a building controller said about a setpoint."""
 
@@ -576,6 +587,8 @@ class SetpointOut(SetpointMessage):
 
     delivery: DeliveryOut | None
     """What became of it; null when nothing is known yet."""
+    score: DeliveryScoreOut | None
+    """How it was followed; null while it is in force and where that could not be said."""
     acknowledgements: list[AcknowledgementOut]
     """What building controllers said about it, in order of arrival."""
 
@@ -1027,7 +1040,7 @@ def plan_out(plan: Plan, currency: str) -> PlanOut:
 
 def setpoint_out(delivered: DeliveredSetpoint) -> SetpointOut:
     """Return a setpoint with its delivery and what controllers said."""
-    came = delivered.delivery
+    came, score = delivered.delivery, delivered.score
     return SetpointOut(
         **dict(setpoint_message(delivered.setpoint)),
         delivery=None
@@ -1038,6 +1051,11 @@ def setpoint_out(delivered: DeliveredSetpoint) -> SetpointOut:
             at=came.at,
             written=came.written,
             detail=came.detail,
+        ),
+        score=None
+        if score is None
+        else DeliveryScoreOut(
+            watched_s=score.watched_s, followed_frac=score.followed_frac, apart_kw=score.apart_kw
         ),
         acknowledgements=[acknowledgement_out(said) for said in delivered.acknowledgements],
     )

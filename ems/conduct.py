@@ -2,7 +2,8 @@
 
 An acknowledgement says that a setpoint was taken; only the meter says that it was followed. Each asset has a score that
 sinks while what is measured contradicts what is asked and rises while it agrees. An asset whose score has sunk is
-derated: it runs its own mode and plans do without it, until it has behaved on trial.
+derated: it runs its own mode and plans do without it, until it has behaved on trial. The same looks make the delivery
+score of each single setpoint, which is known when the setpoint ends.
 """
 
 import math
@@ -81,6 +82,25 @@ class Verdict:
     measured_kw: float
     """What it does [kW]."""
 
+    @property
+    def apart_kw(self) -> float:
+        """How far it is from what was asked [kW]."""
+        return abs(self.measured_kw - self.asked_kw)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeliveryScore:
+    """How one setpoint was followed while it was in force, as measured."""
+
+    setpoint_id: str
+    """The setpoint."""
+    watched_s: float
+    """How long that could be said: its device had had time to settle, and nothing else kept it from following [s]."""
+    followed_frac: float
+    """Share of that time in which what was measured agreed with what was asked, 0 to 1."""
+    apart_kw: float
+    """How far the two were apart while they did not agree, as a mean over all that time [kW]."""
+
 
 def verdict(
     site: Site,
@@ -155,8 +175,7 @@ def judged(conduct: Conduct, seen: Verdict | None, *, at: datetime) -> Conduct:
         return replace(conduct, trust=Trust.TRIAL, score=ON_TRIAL, until=None, looked_at=at)
     if seen is None:
         return replace(conduct, looked_at=at)
-    since_s = 0.0 if conduct.looked_at is None else (at - conduct.looked_at).total_seconds()
-    weight = 1.0 - math.exp(-min(max(since_s, 0.0), LONGEST_STEP_S) / MEMORY_S)
+    weight = 1.0 - math.exp(-_since_s(conduct.looked_at, at) / MEMORY_S)
     score = conduct.score + weight * (float(seen.followed) - conduct.score)
     now = replace(conduct, score=score, looked_at=at)
     if score < DERATED_BELOW:
@@ -168,12 +187,62 @@ def judged(conduct: Conduct, seen: Verdict | None, *, at: datetime) -> Conduct:
     return now
 
 
+def _since_s(looked_at: datetime | None, at: datetime) -> float:
+    """Return how much time a look speaks for [s]; the first, and one after the clock was set back, for none."""
+    if looked_at is None:
+        return 0.0
+    return min(max((at - looked_at).total_seconds(), 0.0), LONGEST_STEP_S)
+
+
 def without_derated(site: Site, conducts: Conducts) -> Site:
     """Return the site as plans and the loop may steer it: derated assets are left out."""
     derated = {name for name, conduct in conducts.get(site.id, {}).items() if conduct.trust is Trust.DERATED}
     if not derated:
         return site
     return replace(site, assets=tuple(asset for asset in site.assets if asset.name not in derated))
+
+
+@dataclass(kw_only=True, slots=True)
+class _Watch:
+    """What has been seen of the setpoint an asset has in force."""
+
+    setpoint_id: str
+    looked_at: datetime
+    watched_s: float = 0.0
+    followed_s: float = 0.0
+    apart_kws: float = 0.0
+
+    def add(self, seen: Verdict | None, at: datetime) -> None:
+        lasted_s = _since_s(self.looked_at, at)
+        self.looked_at = at
+        if seen is None:
+            return
+        self.watched_s += lasted_s
+        if seen.followed:
+            self.followed_s += lasted_s
+        else:
+            self.apart_kws += seen.apart_kw * lasted_s
+
+    def score(self) -> DeliveryScore | None:
+        """Return the score; None where nothing could be said."""
+        if self.watched_s <= 0.0:
+            return None
+        return DeliveryScore(
+            setpoint_id=self.setpoint_id,
+            watched_s=self.watched_s,
+            followed_frac=self.followed_s / self.watched_s,
+            apart_kw=self.apart_kws / self.watched_s,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """What one look at a site says."""
+
+    changed: tuple[tuple[str, Conduct], ...]
+    """Assets whose trust changed, with their conduct now."""
+    ended: tuple[DeliveryScore, ...]
+    """Scores of setpoints that were in force at the look before and are no more."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -184,6 +253,7 @@ class ConductBook:
     """By site and asset."""
     _asked_at: dict[tuple[str, str], tuple[float, datetime]] = field(default_factory=dict)
     """What each asset was last asked for, and since when: a renewal of the same power is no new request."""
+    _watches: dict[tuple[str, str], _Watch] = field(default_factory=dict)
 
     def adopt(self, conducts: Conducts) -> None:
         """Take over what a record knows, of sites that are not followed yet."""
@@ -197,8 +267,8 @@ class ConductBook:
         held_kw: Mapping[str, float | None],
         reading: SiteReading,
         state: SiteState,
-    ) -> tuple[tuple[str, Conduct], ...]:
-        """Judge what is in force at a site; returns assets whose trust changed, with their conduct now.
+    ) -> Look:
+        """Judge what is in force at a site.
 
         Parameters
         ----------
@@ -212,11 +282,17 @@ class ConductBook:
             What the devices say now.
         """
         book = self.conducts.setdefault(site.id, {})
-        changed = []
+        changed: list[tuple[str, Conduct]] = []
+        ended: list[DeliveryScore] = []
         by_asset = {setpoint.asset: setpoint for setpoint in asked}
-        for name in {asset.name for asset in site.assets} & (by_asset.keys() | book.keys()):
+        for name in sorted({asset.name for asset in site.assets} & (by_asset.keys() | book.keys())):
             before = book.get(name, Conduct())
             setpoint = by_asset.get(name)
+            watch = self._watches.get((site.id, name))
+            if watch is not None and (setpoint is None or setpoint.id != watch.setpoint_id):
+                score = self._watches.pop((site.id, name)).score()
+                ended += [] if score is None else [score]
+                watch = None
             seen = None
             if setpoint is not None and setpoint.value_kw is not None:
                 key = (site.id, name)
@@ -226,7 +302,10 @@ class ConductBook:
                 seen = verdict(
                     site, setpoint, reading, state, held_kw=held_kw.get(setpoint.id), asked_at=since[1]
                 )
+                if watch is None:
+                    watch = self._watches[site.id, name] = _Watch(setpoint_id=setpoint.id, looked_at=state.at)
+                watch.add(seen, state.at)
             now = book[name] = judged(before, seen, at=state.at)
             if now.trust is not before.trust:
                 changed.append((name, now))
-        return tuple(sorted(changed, key=lambda change: change[0]))
+        return Look(changed=tuple(changed), ended=tuple(ended))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from ems.clock import StageWatch
-from ems.conduct import ConductBook, without_derated
+from ems.conduct import ConductBook, DeliveryScore, without_derated
 from ems.cycle import CycleRecord, Ports
 from ems.errors import MayNotAct
 from ems.feedback import Edge, edges_of_conduct, edges_of_grid, edges_of_standing
@@ -122,6 +122,8 @@ class Pass:
     """What became of it."""
     edges: tuple[Edge, ...] = ()
     """What changed: whose word counts, how devices behave, who steers."""
+    scores: tuple[DeliveryScore, ...] = ()
+    """How setpoints that have ended were followed."""
     withheld: MayNotAct | None = None
     """Why nothing was written although something should have been; None when nothing stood against it."""
 
@@ -235,10 +237,11 @@ class FastLoop:
                 return Pass(snapshot=snapshot, setpoints=(), deliveries=())
             setpoints: list[Setpoint] = []
             edges: list[Edge] = []
+            scores: list[DeliveryScore] = []
             self.trouble = None
             self._make_until = time.perf_counter() + MAKE_WITHIN_S
             for reading in snapshot.sites:
-                setpoints += self._decide_or_let_go(reading, at=at, orders=orders, edges=edges)
+                setpoints += self._decide_or_let_go(reading, at=at, orders=orders, edges=edges, scores=scores)
             self._ladder.count()
             withheld: MayNotAct | None = None
             deliveries: tuple[Delivery, ...] = ()
@@ -259,15 +262,22 @@ class FastLoop:
             setpoints=tuple(setpoints),
             deliveries=deliveries,
             edges=tuple(edges),
+            scores=tuple(scores),
             withheld=withheld,
         )
 
     def _decide_or_let_go(
-        self, reading: SiteReading, *, at: datetime, orders: Sequence[Order], edges: list[Edge]
+        self,
+        reading: SiteReading,
+        *,
+        at: datetime,
+        orders: Sequence[Order],
+        edges: list[Edge],
+        scores: list[DeliveryScore],
     ) -> list[Setpoint]:
         """Decide for one site; a mistake of ours there gives it back to its devices and ends nobody else's pass."""
         try:
-            return self._decide(reading, at=at, orders=orders, edges=edges)
+            return self._decide(reading, at=at, orders=orders, edges=edges, scores=scores)
         except Exception as error:
             site = self._sites[reading.site_id]
             if self._failing.get(site.id) is None:
@@ -288,7 +298,13 @@ class FastLoop:
             )
 
     def _decide(
-        self, reading: SiteReading, *, at: datetime, orders: Sequence[Order], edges: list[Edge]
+        self,
+        reading: SiteReading,
+        *,
+        at: datetime,
+        orders: Sequence[Order],
+        edges: list[Edge],
+        scores: list[DeliveryScore],
     ) -> list[Setpoint]:
         """Return the setpoints of one site that must be written now."""
         site = self._sites[reading.site_id]
@@ -304,9 +320,10 @@ class FastLoop:
             if state.islanded != course.plan.islanded:
                 self._plan_anew(course, state, orders, at)
             edges += edges_of_standing(site, course.standing, counts, at=at)
-            told = self.book.look(site, tuple(asked.values()), course.clamped_kw, reading, state)
-            edges += edges_of_conduct(site, told, at=at)
-            if told or _asks_anew(course.standing, counts):
+            look = self.book.look(site, tuple(asked.values()), course.clamped_kw, reading, state)
+            edges += edges_of_conduct(site, look.changed, at=at)
+            scores += look.ended
+            if look.changed or _asks_anew(course.standing, counts):
                 course.site = without_derated(site, self.book.conducts)
                 course.orders, course.state, course.made_for = orders, state, None
             course.standing = counts
@@ -479,10 +496,11 @@ class FastLoop:
         available_kw = _available_kw(course, state, planned, at)
 
         def ask(of: ValuedDispatch, others_kw: float) -> FirstInterval:
+            steered = {asset.name for asset in of.problem.assets}  # a derated battery is none of them
             return of.resolve_first(
                 load_kw=max(0.0, load_kw) + loose_kw + others_kw,
                 pv_available_kw=available_kw,
-                stored_kwh=dict(state.stored_kwh),
+                stored_kwh={name: kwh for name, kwh in state.stored_kwh.items() if name in steered},
                 import_limit_kw=course.standing.import_limit.kw,
                 export_limit_kw=course.standing.export_limit.kw,
             )

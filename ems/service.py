@@ -561,6 +561,8 @@ class Service:
                 for site_id, name in written
                 if (asset := assets[site_id].asset(name)) is not None
             )
+        if done.scores:
+            self.outbox.post(partial(self.store.save_delivery_scores, done.scores))
         if self._kept_at is None or at - self._kept_at >= KEEP_READINGS_EVERY:
             self._kept_at = at
             self._count(done.snapshot)

@@ -97,7 +97,10 @@ class Course:
 
 
 def course_of_plan(site: Site, plan: Plan, at: datetime) -> Course | None:
-    """Return what the plan says for `at`; None where it leaves the site to its devices."""
+    """Return what the plan says for `at`; None where it leaves the site to its devices.
+
+    Of assets the site has no more, because they were derated after the plan was made, nothing is said.
+    """
     index = plan.index_at(at)
     if plan.source is PlanSource.RULE or index is None or not plan.usable_at(at):
         return None
@@ -107,24 +110,33 @@ def course_of_plan(site: Site, plan: Plan, at: datetime) -> Course | None:
         else None
         for pv in site.pvs
     }
+    steered = {asset.name for asset in site.assets}
     return Course(
         # an island is carried by its inverter: a battery that forms the grid takes no power setpoint
         battery_kw={}
         if plan.islanded
-        else {name: float(b.charge_kw[index] - b.discharge_kw[index]) for name, b in plan.batteries.items()},
+        else {
+            name: float(b.charge_kw[index] - b.discharge_kw[index])
+            for name, b in plan.batteries.items()
+            if name in steered
+        },
         generation_limit_kw=caps,
-        vehicle_kw={name: float(kw[index]) for name, kw in plan.vehicle_kw.items()},
+        vehicle_kw={name: float(kw[index]) for name, kw in plan.vehicle_kw.items() if name in steered},
         cut=frozenset(name for name in plan.shed_kw if plan.sheds(name, at)),
     )
 
 
 def with_targets(site: Site, course: Course | None, standing: Standing) -> Course | None:
-    """Return the course with what people and events ask of single assets put in; None stays None without any."""
-    if not standing.targets:
+    """Return the course with what people and events ask of single assets put in; None stays None without any.
+
+    What is asked of an asset that is derated has to wait for its trial.
+    """
+    targets = {name: order for name, order in standing.targets.items() if site.asset(name) is not None}
+    if not targets:
         return course
     battery_kw = {} if course is None else dict(course.battery_kw)
     vehicle_kw = {} if course is None else dict(course.vehicle_kw)
-    for name, order in standing.targets.items():
+    for name, order in targets.items():
         asked = vehicle_kw if isinstance(site.asset(name), VehicleAsset) else battery_kw
         asked[name] = order.value_kw or 0.0
     return Course(

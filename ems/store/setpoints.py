@@ -1,4 +1,4 @@
-"""Setpoints, what came of them, and edges."""
+"""Setpoints, what came of them, how they were followed, and edges."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from pydantic import ValidationError
 
 from ems.codec import from_json, to_json
+from ems.conduct import DeliveryScore
 from ems.feedback import Edge
 from ems.plan import Reason
 from ems.publishing import Delivery, DeliveryOutcome
@@ -82,6 +83,23 @@ def _delivery_row(delivery: Delivery) -> dict[str, Any]:
     }
 
 
+def score(conn: sa.Connection, scores: Sequence[DeliveryScore]) -> None:
+    """Put beside the delivery of each setpoint how it was followed."""
+    if scores:
+        conn.execute(
+            sa.update(tables.deliveries).where(tables.deliveries.c.setpoint_id == sa.bindparam("of")),
+            [
+                {
+                    "of": one.setpoint_id,
+                    "watched_s": one.watched_s,
+                    "followed_frac": one.followed_frac,
+                    "apart_kw": one.apart_kw,
+                }
+                for one in scores
+            ],
+        )
+
+
 def between(
     conn: sa.Connection, site_id: str, start: datetime, end: datetime, limit: int
 ) -> tuple[DeliveredSetpoint, ...]:
@@ -108,8 +126,11 @@ def one(conn: sa.Connection, setpoint_id: str) -> DeliveredSetpoint | None:
 
 def _delivered() -> sa.Select[Any]:
     asked, came = tables.setpoints, tables.deliveries
-    outcome = [came.c[name] for name in ("outcome", "held_kw", "at_ms", "written", "detail")]
-    return sa.select(asked, *outcome).join_from(asked, came, asked.c.id == came.c.setpoint_id, isouter=True)
+    outcome = ("outcome", "held_kw", "at_ms", "written", "detail")
+    followed = ("watched_s", "followed_frac", "apart_kw")
+    return sa.select(asked, *(came.c[name] for name in (*outcome, *followed))).join_from(
+        asked, came, asked.c.id == came.c.setpoint_id, isouter=True
+    )
 
 
 def _with_acknowledgements(
@@ -120,6 +141,7 @@ def _with_acknowledgements(
         DeliveredSetpoint(
             setpoint=_setpoint(row),
             delivery=None if row["outcome"] is None else _delivery(row),
+            score=None if row["watched_s"] is None else _score(row),
             acknowledgements=said.get(row["id"], ()),
         )
         for row in rows
@@ -161,6 +183,15 @@ def _delivery(row: Mapping[Any, Any]) -> Delivery:
         at=from_ms(row["at_ms"]),
         written=row["written"],
         detail=row["detail"],
+    )
+
+
+def _score(row: Mapping[Any, Any]) -> DeliveryScore:
+    return DeliveryScore(
+        setpoint_id=row["id"],
+        watched_s=row["watched_s"],
+        followed_frac=row["followed_frac"],
+        apart_kw=row["apart_kw"],
     )
 
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Self
 
 from ems.access import ApiKey
+from ems.conduct import DeliveryScore
 from ems.cycle import CycleRecord
 from ems.feedback import Edge, IntervalAccount
 from ems.messages import Acknowledgement
@@ -103,6 +104,11 @@ class Store:
         """Keep what was asked of devices and what came of it; either may be empty."""
         with self._database.writing() as conn:
             setpoint_rows.insert(conn, self._database, setpoints, deliveries)
+
+    def save_delivery_scores(self, scores: Sequence[DeliveryScore]) -> None:
+        """Keep how setpoints were followed; of one that is not on record (any more) nothing is kept."""
+        with self._database.writing() as conn:
+            setpoint_rows.score(conn, scores)
 
     def save_acknowledgement(self, said: Acknowledgement, delivery: Delivery | None) -> bool:
         """Keep what a controller said, and the delivery it decides; False when it was on record before."""

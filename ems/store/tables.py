@@ -200,6 +200,9 @@ deliveries = Table(
     Column("at_ms", BigInteger, nullable=False),
     Column("written", Boolean, nullable=False),
     Column("detail", Text, nullable=False),
+    Column("watched_s", Double),
+    Column("followed_frac", Double),
+    Column("apart_kw", Double),
     Index(None, "site_id", "at_ms"),
     sqlite_with_rowid=False,
 )

@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
 from ems.codec import FloatArray, IntArray
+from ems.conduct import DeliveryScore
 from ems.messages import Acknowledgement
 from ems.publishing import Delivery
 from ems.readings import Quality
@@ -224,6 +225,8 @@ class DeliveredSetpoint:
     """What was asked."""
     delivery: Delivery | None
     """What came of it; None when nothing is known."""
+    score: DeliveryScore | None = None
+    """How it was followed; None while it is in force and where that could not be said."""
     acknowledgements: tuple[Acknowledgement, ...] = ()
     """What building controllers said about it, in order of arrival."""
 

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 from ems.access import AccessRole, Principal
 from ems.clock import ScaledClock
 from ems.commands import LONGEST_PAUSE, Commands
+from ems.conduct import DeliveryScore
 from ems.errors import UnknownSite
 from ems.feedback import Edge
 from ems.queries import ForecastScore, Queries, ScoredDay
@@ -51,7 +52,20 @@ def test_a_setpoint_that_ran_out_is_not_handed_on(client: TestClient, street: An
     answer = client.get("/v1/sites/home-01/setpoints/current", headers=street.headers("controller")).json()
     assert answer["setpoints"] == []
     history = client.get("/v1/sites/home-01/setpoints", headers=street.headers("controller")).json()
-    assert [s["delivery"]["outcome"] for s in history["setpoints"]] == ["applied"]
+    (told,) = history["setpoints"]
+    assert (told["delivery"]["outcome"], told["score"]) == ("applied", None)
+
+
+def test_a_setpoint_tells_how_it_was_followed(client: TestClient, street: Any) -> None:
+    (told,) = client.get("/v1/sites/home-01/setpoints", headers=street.headers("controller")).json()[
+        "setpoints"
+    ]
+    score = DeliveryScore(setpoint_id=told["id"], watched_s=880.0, followed_frac=0.75, apart_kw=0.2)
+    street.service.store.save_delivery_scores([score])
+    (told,) = client.get("/v1/sites/home-01/setpoints", headers=street.headers("controller")).json()[
+        "setpoints"
+    ]
+    assert told["score"] == {"watched_s": 880.0, "followed_frac": 0.75, "apart_kw": 0.2}
 
 
 @pytest.mark.parametrize(

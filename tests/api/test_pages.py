@@ -19,7 +19,7 @@ from api.dashboard.views import reason_now
 from api.identity import Sessions
 from api.settings import Settings
 from api.stream import Streams
-from ems.conduct import Conduct, Trust
+from ems.conduct import Conduct, DeliveryScore, Trust
 from ems.live import Changes, Live
 from ems.plan import Action
 from ems.queries import ForecastScore, ScoredDay
@@ -175,8 +175,13 @@ def test_a_standby_says_who_leads_and_is_well_as_long_as_that_one_plans(
 
 
 def test_operator_site_page_shows_setpoint_and_delivery(client: TestClient, street: Any) -> None:
+    score = DeliveryScore(
+        setpoint_id="home-01.battery.1780460100", watched_s=880.0, followed_frac=0.75, apart_kw=0.2
+    )
+    street.service.store.save_delivery_scores([score])
     shown = text(signed_in(client, street, "operator").get("/operator/sites/home-01?lang=en"))
     assert "1.1 kW" in shown
+    assert "followed 75%" in shown
     assert "applied" in shown
     course = client.get("/operator/sites/home-01/course").json()
     assert any(value is not None for value in course["planned_import_kw"])

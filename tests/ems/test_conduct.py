@@ -10,6 +10,7 @@ from ems.conduct import (
     LAST_TRIAL_AFTER,
     Conduct,
     ConductBook,
+    DeliveryScore,
     Trust,
     Verdict,
     judged,
@@ -172,5 +173,63 @@ def test_renewing_a_setpoint_does_not_give_a_liar_time_to_settle_again() -> None
         at = AT + timedelta(seconds=second)
         renewed = replace(asked("store", battery_kw={"store": 2.0}), id=f"s{second}", valid_from=at)
         now = replace(doing(store=0.0), at=at)
-        changes += book.look(home(), [renewed], {}, reading({}), now)
+        changes += book.look(home(), [renewed], {}, reading({}), now).changed
     assert [(name, conduct.trust) for name, conduct in changes] == [("store", Trust.DERATED)]
+
+
+def looks(
+    *seen: tuple[int, Setpoint | None, float], held_kw: dict[str, float | None] | None = None
+) -> list[DeliveryScore]:
+    """Look at the battery at seconds after AT: what it is asked then, and what it does."""
+    book, scores = ConductBook(), []
+    for second, setpoint, kw in seen:
+        now = replace(doing(store=kw), at=AT + timedelta(seconds=second))
+        in_force = () if setpoint is None else (setpoint,)
+        scores += book.look(home(), in_force, held_kw or {}, reading({}), now).ended
+    return scores
+
+
+def test_a_setpoint_that_ends_has_its_share_of_the_time_it_was_followed() -> None:
+    """Asked for 2 kW a minute ago: 30 s of 2 kW, then 10 s of 1 kW, each look speaking for the time since the last."""
+    first = asked("store", battery_kw={"store": 2.0})
+    second = replace(first, id="next", value_kw=-1.0, valid_from=AT + timedelta(seconds=40))
+    seen = [(s, first, 2.0) for s in range(0, 31, 10)] + [(40, first, 1.0), (41, second, 1.0)]
+    assert looks(*seen) == [
+        DeliveryScore(setpoint_id=first.id, watched_s=40.0, followed_frac=0.75, apart_kw=0.25)
+    ]
+
+
+def test_the_time_a_device_needs_to_settle_is_nobodys_score() -> None:
+    """Asked at 0 s, it does the opposite until 10 s, then what it was asked: followed all the time it was watched."""
+    now_asked = replace(asked("store", battery_kw={"store": 2.0}), valid_from=AT)
+    (score,) = looks(
+        (0, now_asked, -2.0),
+        (9, now_asked, -2.0),
+        (10, now_asked, 2.0),
+        (20, now_asked, 2.0),
+        (21, None, 0.0),
+    )
+    assert (score.followed_frac, score.watched_s) == (1.0, 11.0)
+
+
+def test_of_a_setpoint_that_ended_before_its_device_could_settle_nothing_is_said() -> None:
+    short = replace(asked("store", battery_kw={"store": 2.0}), valid_from=AT)
+    assert looks((0, short, 0.0), (5, short, 0.0), (6, None, 0.0)) == []
+
+
+def test_a_renewed_setpoint_is_scored_by_itself_from_its_first_second() -> None:
+    first = asked("store", battery_kw={"store": 2.0})
+    renewed = replace(first, id="renewed", valid_from=AT + timedelta(seconds=10))
+    scores = looks(
+        (0, first, 2.0), (10, first, 2.0), (11, renewed, 0.0), (13, renewed, 0.0), (14, None, 0.0)
+    )  # fmt: skip
+    assert [(score.setpoint_id, score.followed_frac) for score in scores] == [
+        (first.id, 1.0),
+        ("renewed", 0.0),
+    ]
+
+
+def test_a_device_that_clamps_and_says_so_is_scored_by_what_it_said() -> None:
+    big = asked("store", battery_kw={"store": 4.0})
+    (score,) = looks((0, big, 2.5), (10, big, 2.5), (11, None, 0.0), held_kw={big.id: 2.5})
+    assert score.followed_frac == 1.0

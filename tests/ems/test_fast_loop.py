@@ -212,12 +212,15 @@ async def test_an_inverter_that_acknowledges_without_acting_is_derated_told_and_
     async with following(tmp_path, at=NOON) as (street, loop, record):
         charge = order(OrderKind.TARGET, 2.0, asset="battery", at=NOON, lasts_h=12.0)
         street.homes[0].faults("inverter").idle = True
-        told, receipts = [], []
+        told, asked, receipts, scores = [], [], [], []
         for second in range(5, 180, 5):
             at = NOON + timedelta(seconds=second)
             street.advance(at)
             done = await loop.step(at=at, orders=(charge,))
             told += [(edge.subject, edge.became) for edge in done.edges]
+            scores += done.scores
+            assert loop.trouble is None
+            asked += [(s.quantity, s.value_kw) for s in done.setpoints if s.asset == "battery"]
             receipts += [d.outcome for d in done.deliveries if d.asset == "battery"]
         without = await run_cycle(
             street.sites, street.ports, record, at=NOON + timedelta(minutes=15), conducts=loop.book.conducts
@@ -231,6 +234,10 @@ async def test_an_inverter_that_acknowledges_without_acting_is_derated_told_and_
             told += [(edge.subject, edge.became) for edge in done.edges]
 
     assert receipts[0] is DeliveryOutcome.APPLIED, "it says that it does"
+    assert asked == [(Quantity.BATTERY_POWER, 2.0), (Quantity.OWN_MODE, None)], (
+        "let go as soon as it is derated"
+    )
+    assert [score.followed_frac for score in scores] == [0.0], "the meter scores what the device said it did"
     assert without.plans[0].batteries == {}, "the plan does without it"
     assert without.plans[0].source is PlanSource.OPTIMAL
     assert [became for subject, became in told if subject == "conduct.battery"] == [

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from ems.codec import to_json
+from ems.conduct import DeliveryScore
 from ems.feedback import Edge
 from ems.publishing import DeliveryOutcome
 from ems.setpoints import SetpointSource
@@ -73,3 +74,16 @@ def test_edges_come_newest_first_of_one_site_or_all(store: Store) -> None:
     assert store.edges("a", AT) == (edges[2], edges[0])
     assert store.edges("a", AT + MINUTE) == (edges[2],)
     assert store.edges(None, AT, limit=1) == (edges[2],)
+
+
+def test_how_a_setpoint_was_followed_joins_it_and_outlives_a_later_outcome(store: Store) -> None:
+    (asked,), (came,) = Street(n_sites=1).setpoints(AT, SetpointSource.FAST_LOOP)
+    store.save_setpoints([asked], [came])
+    assert store.setpoints(HOME, AT, AT + MINUTE)[0].score is None
+    score = DeliveryScore(setpoint_id=asked.id, watched_s=170.0, followed_frac=0.9, apart_kw=0.12)
+    unknown = replace(score, setpoint_id="of nobody")
+    store.save_delivery_scores([score, unknown])
+    store.save_setpoints([], [replace(came, at=came.at + MINUTE, outcome=DeliveryOutcome.UNVERIFIED)])
+    found = store.setpoint(asked.id)
+    assert found is not None
+    assert (found.score, found.delivery and found.delivery.outcome) == (score, DeliveryOutcome.UNVERIFIED)
