@@ -2,9 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from datetime import datetime, timedelta
 from functools import partial
+from multiprocessing import get_context
 
 from ems.errors import StoreError
 from ems.feedback import Edge
@@ -19,8 +22,15 @@ log = logging.getLogger("ems.forecast_watch")
 
 SCORE_EVERY = timedelta(hours=1)
 """How often it is looked whether a local day is over somewhere, in site time."""
+GIVES_WAY = 10
+"""Niceness of the process that fits models."""
 SKILL_DAYS = 28
 """Days the metrics of forecasts are taken over."""
+
+
+def process_that_gives_way() -> Executor:
+    """Return a process of its own that gives way to all others: a night's fitting must not delay the fast loop."""
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=os.nice, initargs=(GIVES_WAY,))
 
 
 class ForecastWatch:
@@ -32,6 +42,8 @@ class ForecastWatch:
         Those of the service.
     step_s
         Planning interval [s].
+    elsewhere
+        Makes where models are fitted; ended after each fit.
     """
 
     def __init__(
@@ -42,10 +54,12 @@ class ForecastWatch:
         store: Store,
         metrics: Metrics,
         step_s: int,
+        elsewhere: Callable[[], Executor] = process_that_gives_way,
     ) -> None:
         self._foresight = foresight
         self._store = store
         self._metrics = metrics
+        self._elsewhere = elsewhere
         self._scorer = Scorer(sites, store, step_s=step_s)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._scored_at: datetime | None = None
@@ -96,7 +110,8 @@ class ForecastWatch:
             self.trouble = None
 
     def _fit_and_keep(self, at: datetime) -> None:
-        self._foresight.refit(at)
+        with self._elsewhere() as executor:
+            self._foresight.refit(at, executor=executor)
         keep_models(self._foresight, self._store)
 
     async def _hear_of_vehicles(self, at: datetime) -> None:

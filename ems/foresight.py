@@ -4,9 +4,10 @@ import hashlib
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import numpy as np
 
@@ -34,6 +35,7 @@ from forecasting import (
     Weather,
     dump_model,
     load_model,
+    train,
 )
 
 log = logging.getLogger("ems.foresight")
@@ -160,14 +162,22 @@ class Foresight:
             or (not self._knew_weather and self._weather(LOAD, at) is not None)
         )
 
-    def refit(self, at: datetime) -> None:
-        """Fit new models to the past and put them in the place of the old; may run beside `expect` in another thread."""
+    def refit(self, at: datetime, *, executor: Executor | None = None) -> None:
+        """Fit new models to the past and put them in the place of the old; may run beside `expect` in another thread.
+
+        Parameters
+        ----------
+        at
+            Nothing later is learned (aware UTC).
+        executor
+            Where models are fitted; None fits them in this thread.
+        """
         past = self._learn((), at=at)
         drifting = self.drifting
         made: dict[str, Forecaster] = {}
         for kind, rows in self._rows.items():
             if rows:
-                made[kind] = self._fitted(kind, past[kind], at, drifting)
+                made[kind] = self._fitted(kind, past[kind], at, drifting, executor)
         self.refit_prices()
         self._models, self.fitted_at, self._fitted_for = made, at, drifting
         self._knew_weather = self._weather(LOAD, at) is not None
@@ -177,18 +187,36 @@ class Foresight:
         self._prices_ahead.refit(self._markets())
 
     def _fitted(
-        self, kind: str, past: History, at: datetime, drifting: frozenset[tuple[str, str]]
+        self,
+        kind: str,
+        past: History,
+        at: datetime,
+        drifting: frozenset[tuple[str, str]],
+        executor: Executor | None,
     ) -> Forecaster:
-        """Fit a model; one like that of the days before keeps what its contest of models found."""
+        """Fit a model; one like that of the days before keeps what its contest of models found.
+
+        Models that are kept come as they will come back from the store, so that a restart changes no forecast.
+        """
         model, before = self._make[kind](self._contexts[kind]), self._models.get(kind)
         weather = self._weather(kind, at)
         if not isinstance(model, LoadForecaster | SolarForecaster):
             return model.fit(past, weather=weather)
+        previous = None
         if isinstance(before, LoadForecaster | SolarForecaster) and type(before) is type(model):
-            model.choice_ = before.choice_
+            previous = dump_model(before)
         series = "load" if kind == LOAD else "pv"
         marked = np.array([(self.sites[row].id, series) in drifting for row in self._rows[kind]])
-        return model.fit(past, weather=weather, drifting=marked if marked.any() else None)
+        fit = partial(
+            train,
+            kind,
+            self._contexts[kind],
+            past,
+            weather,
+            previous,
+            drifting=marked if marked.any() else None,
+        )
+        return load_model(fit() if executor is None else executor.submit(fit).result(), self._contexts[kind])
 
     @property
     def fleet(self) -> str:

@@ -27,7 +27,7 @@ from forecasting.recentdays import RecentDays
 from forecasting.ridgeseries import RidgeSeries
 from forecasting.slotmodel import SlotModel
 from forecasting.solar import RecentIndex, RidgeIndex, SolarForecaster
-from forecasting.types import History, SiteContext, Weather
+from forecasting.types import BoolArray, History, SiteContext, Weather
 
 FORMAT = 1
 _MAX_UNPACKED_BYTES = 512_000_000
@@ -87,7 +87,7 @@ def load_model(data: bytes, context: SiteContext | Sequence[SiteContext]) -> Fit
         model.candidates_ = _candidates(header["kind"], contexts)
         for index, candidate in enumerate(model.candidates_):
             own = {key[2:]: array for key, array in arrays.items() if key.startswith(f"{index}.")}
-            _restore(candidate, own, contexts)
+            _restore(candidate, own, contexts, arrays["choice.chosen"] == index)
         told = header.get("measured_at")
         model.choice_ = Choice(
             chosen=arrays["choice.chosen"].astype(np.int64),
@@ -99,7 +99,7 @@ def load_model(data: bytes, context: SiteContext | Sequence[SiteContext]) -> Fit
         )
         if isinstance(model, LoadForecaster):
             model.floor_kw_ = arrays["floor_kw"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (IndexError, KeyError, TypeError, ValueError) as error:
         raise UnsafeModel(f"damaged: {type(error).__name__} {error}") from error
     if (
         model.choice_.chosen.shape != (sites,)
@@ -116,6 +116,7 @@ def train(
     history: History,
     weather: Weather | None = None,
     previous: bytes | None = None,
+    drifting: BoolArray | None = None,
 ) -> bytes:
     """Fit and pack: a plain function of plain values, to be run behind any `concurrent.futures` executor.
 
@@ -123,11 +124,14 @@ def train(
     ----------
     kind : "load", "solar" or "price"
     previous : the model in use, so that the best-of keeps its incumbent
+    drifting : (S,) sites that have changed their ways, or None
     """
     model = _KINDS[kind](context) if previous is None else load_model(previous, context)
     if model.choice_ is not None and len(model.choice_.chosen) != history.n_sites:
         model = _KINDS[kind](context)
-    return dump_model(model.fit(history, weather=weather))
+    if isinstance(model, PriceForecaster):
+        return dump_model(model.fit(history, weather=weather))
+    return dump_model(model.fit(history, weather=weather, drifting=drifting))
 
 
 def _candidates(kind: str, contexts: Sequence[SiteContext]) -> list[Candidate]:
@@ -164,8 +168,10 @@ def _state(candidate: Candidate) -> Arrays:
     }
 
 
-def _restore(candidate: Candidate, arrays: Arrays, contexts: Sequence[SiteContext]) -> None:
-    """Put back what `_state` took."""
+def _restore(
+    candidate: Candidate, arrays: Arrays, contexts: Sequence[SiteContext], serves: BoolArray
+) -> None:
+    """Put back what `_state` took; `serves` are the sites, (S,), that are predicted by it."""
     if not arrays:
         return
     match candidate:
@@ -177,12 +183,12 @@ def _restore(candidate: Candidate, arrays: Arrays, contexts: Sequence[SiteContex
         case RidgeSeries():
             candidate.scale_, candidate.floor_ = arrays["scale_"], arrays["floor_"]
             candidate.warm_ = bool(arrays["warm_"][0])
-            candidate.model_ = _unpack("model", arrays)
+            candidate.model_ = _unpack("model", arrays, serves)
         case RidgeIndex():
             candidate.plants_ = _unpack_plants(arrays, contexts)
-            candidate.plain_ = _unpack("plain", arrays)
+            candidate.plain_ = _unpack("plain", arrays, serves)
             if "guided.table" in arrays:
-                candidate.guided_ = _unpack("guided", arrays)
+                candidate.guided_ = _unpack("guided", arrays, serves)
         case _:
             raise UnsafeModel(f"{candidate.name}: cannot be restored")
 
@@ -191,9 +197,10 @@ def _pack(prefix: str, model: SlotModel) -> Arrays:
     return {f"{prefix}.{field.name}": getattr(model, field.name) for field in fields(model)}
 
 
-def _unpack(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> SlotModel:
+def _unpack(prefix: str, arrays: Mapping[str, NDArray[Any]], serves: BoolArray) -> SlotModel:
     found = {field.name: arrays[f"{prefix}.{field.name}"].astype(np.float64) for field in fields(SlotModel)}
-    if not all(np.isfinite(array).all() for array in found.values()):
+    # a site without a reading leaves no number, and must not cost the others their model
+    if not all(np.isfinite(array[serves]).all() for array in found.values()):
         raise ValueError(f"{prefix} holds something that is not a number")
     return SlotModel(**found)
 

@@ -2,15 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ems.errors import StoreError
-from ems.forecast_watch import ForecastWatch
+from ems.forecast_watch import ForecastWatch, process_that_gives_way
 from ems.foresight import Foresight
 from ems.metrics import Metrics
 from ems.readings import SiteReading
@@ -45,9 +49,17 @@ def make_foresight() -> Foresight:
     return foresight
 
 
-def make_watch(foresight: Foresight, store: Store) -> tuple[ForecastWatch, Metrics]:
+def in_thread() -> Executor:
+    """Return a place to fit that takes less time to begin than a process."""
+    return ThreadPoolExecutor(1)
+
+
+def make_watch(
+    foresight: Foresight, store: Store, *, elsewhere: Callable[[], Executor] = in_thread
+) -> tuple[ForecastWatch, Metrics]:
     metrics = Metrics()
-    return ForecastWatch([SITE], foresight, store=store, metrics=metrics, step_s=STEP_S), metrics
+    watch = ForecastWatch([SITE], foresight, store=store, metrics=metrics, step_s=STEP_S, elsewhere=elsewhere)
+    return watch, metrics
 
 
 def gauge(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -144,9 +156,31 @@ async def test_the_day_an_alarm_is_raised_leaves_an_edge(store: Store) -> None:
     await watch.stop()
 
 
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def test_a_process_that_dies_while_it_fits_costs_one_night(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = get_context("spawn")
+    places = [ProcessPoolExecutor(1, mp_context=context, initializer=die), ThreadPoolExecutor(1)]
+    foresight = make_foresight()
+    foresight.refit(AT - 2 * DAY)
+    watch, _ = make_watch(foresight, store, elsewhere=lambda: places.pop(0))
+    watch.after_cycle(AT)
+    await asyncio.gather(*watch._tasks.values())
+    assert foresight.fitted_at == AT - 2 * DAY
+    assert "BrokenProcessPool" in (watch.trouble or "")
+    assert "the models of yesterday stay in use" in caplog.text
+    watch.after_cycle(AT + timedelta(minutes=15))
+    await watch.stop()
+    assert (foresight.fitted_at, watch.trouble) == (AT + timedelta(minutes=15), None)
+
+
 async def test_a_restart_finds_the_models_of_the_process_before(store: Store) -> None:
     first = make_foresight()
-    watch, _ = make_watch(first, store)
+    watch, _ = make_watch(first, store, elsewhere=process_that_gives_way)
     watch.after_cycle(AT)
     await watch.stop()
     assert first.fitted_at == AT
@@ -197,7 +231,14 @@ async def test_what_chargers_said_becomes_an_expectation_of_the_next_stay(store:
             "charger.vehicle_net_consumption_kw": sample(kw),
         }
         store.save_readings([SiteReading(site_id="a", samples=samples, troubles={})], at)
-    watch = ForecastWatch([car], foresight, store=store, metrics=Metrics(), step_s=STEP_S)
+    watch = ForecastWatch(
+        [car],
+        foresight,
+        store=store,
+        metrics=Metrics(),
+        step_s=STEP_S,
+        elsewhere=in_thread,
+    )
     watch.after_cycle(AT)
     await asyncio.gather(*watch._tasks.values())
     await watch.stop()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import pickle
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from multiprocessing import get_context
 
@@ -104,3 +105,27 @@ def test_training_runs_behind_an_executor() -> None:
     here = LoadForecaster(SEOUL).fit(history).predict(history.end_at, 24)
     assert np.allclose(there.quantiles, here.quantiles, rtol=1e-5, atol=1e-6)
     assert load_model(train("load", SEOUL, history, None, packed), SEOUL).choice_ is not None
+
+
+def test_a_site_without_a_reading_does_not_cost_the_others_their_model() -> None:
+    both = home_load(days=50, sites=2)
+    values = both.values.copy()
+    values[1] = np.nan
+    history = replace(both, values=values)
+    model = LoadForecaster([SEOUL] * 2).fit(history)
+    assert model.choice_ is not None
+    assert list(model.choice_.chosen) == [1, 0]
+    again = load_model(dump_model(model), [SEOUL] * 2)
+    before, after = (one.predict(history.end_at, 48, recent=history) for one in (model, again))
+    np.testing.assert_allclose(after.quantiles, before.quantiles, rtol=1e-5, atol=1e-6)
+    assert before.sources == after.sources
+
+
+def test_a_model_that_lost_the_numbers_of_a_site_it_serves_is_refused() -> None:
+    packed = dump_model(LoadForecaster(SEOUL).fit(home_load(days=50)))
+    arrays = dict(np.load(io.BytesIO(packed)))
+    arrays["1.model.table"] = np.full_like(arrays["1.model.table"], np.nan)
+    damaged = io.BytesIO()
+    np.savez(damaged, **arrays)
+    with pytest.raises(UnsafeModel, match="not a number"):
+        load_model(damaged.getvalue(), SEOUL)
