@@ -364,7 +364,8 @@ class Instance:
             try:
                 await asyncio.wait_for(self.process.wait(), timeout=30)
             except TimeoutError:
-                self.process.kill()
+                with suppress(ProcessLookupError):
+                    self.process.kill()
                 await self.process.wait()
 
     def tail(self, lines: int = 12) -> str:

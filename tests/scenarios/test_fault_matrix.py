@@ -86,9 +86,9 @@ async def play(fault: Fault, plays: Sequence[Play], folder: Path) -> dict[str, S
         cast = stage.cast
         stage.announce_events()
         service = await stage.start(sabotaged=fault.sabotaged)
-        await service.says("ready", within_s=90)
+        await service.says("ready", within_s=300)
         for one in plays:
-            await cast.until(lambda n=one.name: steered(stage, n), within_s=60, what=f"{one.name} is steered")
+            await cast.until(lambda n=one.name: steered(stage, n), within_s=180, what=f"{one.name} is steered")
         await cast.seconds(3)
         islands = [one.name for one in plays if one.island]
         for name in islands:
