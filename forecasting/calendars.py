@@ -32,11 +32,7 @@ class LocalGrid:
     @property
     def is_regular(self) -> bool:
         """Whether no clock change falls inside, so that slots simply repeat."""
-        if len(self.slot) == 0:
-            return True
-        return bool(self.slot[-1] == (self.slot[0] + len(self.slot) - 1) % self.steps_per_day) and bool(
-            self.day[-1] - self.day[0] == (self.slot[0] + len(self.slot) - 1) // self.steps_per_day
-        )
+        return bool((np.diff(self.day * self.steps_per_day + self.slot) == 1).all())
 
     @property
     def weekday(self) -> IntArray:

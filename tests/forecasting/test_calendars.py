@@ -45,6 +45,15 @@ def test_repeated_hour_is_averaged_and_missing_hour_is_a_gap() -> None:
     assert matrix[0, 1, 3] == 26.0
 
 
+def test_a_year_from_winter_to_winter_keeps_the_summer_on_the_wall_clock() -> None:
+    start = datetime(2024, 12, 31, 23, tzinfo=UTC)
+    grid = local_grid(start, H, 365 * 24, "Europe/Paris")
+    by_the_clock = (grid.slot == 12).astype(np.float64)[None]
+    matrix, _ = day_matrix(by_the_clock, grid)
+    assert np.flatnonzero(np.nansum(matrix, axis=(0, 1))).tolist() == [12]
+    assert matrix[0, :, 12].tolist() == [1.0] * 365
+
+
 def test_korean_lunar_days_and_substitutes() -> None:
     days = np.array(
         [date(2025, 1, 29).toordinal(), date(2025, 10, 8).toordinal(), date(2025, 3, 5).toordinal()]
