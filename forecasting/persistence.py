@@ -29,7 +29,7 @@ from forecasting.slotmodel import SlotModel
 from forecasting.solar import RecentIndex, RidgeIndex, SolarForecaster
 from forecasting.types import BoolArray, History, SiteContext, Weather
 
-FORMAT = 1
+FORMAT = 2
 _MAX_UNPACKED_BYTES = 512_000_000
 _HALF = ("nodes", "table", "table_")
 

@@ -22,7 +22,7 @@ import numpy as np
 from forecasting.calendars import IntArray
 from forecasting.design import Design
 from forecasting.quantiles import GRID, weighted_quantiles, widened
-from forecasting.types import BoolArray, FloatArray
+from forecasting.types import FloatArray
 
 NODES = 3
 """Levels of the prediction at which residual quantiles are kept."""
@@ -36,6 +36,8 @@ _VOLATILITY_TAU_DAYS = 10.0
 _LIKENESS_FRAC = 0.4
 _ERRORS_PER_DAY = 3.0  # neighbouring hours of one day err together; this many count as independent
 _INTRADAY_H = 8
+_SIGNAL_H = (0.0, 1.0, 3.0, 12.0)  # 0: the last interval alone
+_RIDGE_INTRADAY = 0.0003
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +51,7 @@ class SlotModel:
     table: FloatArray
     """Residual quantiles at GRID, shape (S, N, NODES, len(GRID))."""
     lead_coefficients: FloatArray
-    """Weights of the recent mean errors (1 h, 3 h, 12 h) per lead, shape (S, J, 3)."""
+    """Weights of the recent mean errors (`intraday_signals`) per lead, shape (S, J, K)."""
     lead_spread_frac: FloatArray
     """Spread left after the correction, per lead, in (0, 1], shape (S, J)."""
 
@@ -120,10 +122,14 @@ def residual_quantiles(model: SlotModel, predicted: FloatArray, slots: IntArray)
 
 
 def intraday_signals(residual: FloatArray, step_h: float) -> FloatArray:
-    """Mean error of the last 1 h, 3 h and 12 h up to the end of (S, K), shape (S, 3); 0 where not known."""
+    """Mean error of the last interval, 1 h, 3 h and 12 h up to the end of (S, T), shape (S, K); 0 where not known.
+
+    K is 3 where an interval is an hour, else 4.
+    """
     count = residual.shape[1]
-    signals = np.zeros((residual.shape[0], 3))
-    for index, width in enumerate(_widths(step_h)):
+    widths = _widths(step_h)
+    signals = np.zeros((residual.shape[0], len(widths)))
+    for index, width in enumerate(widths):
         tail = residual[:, max(count - width, 0) :]
         known = np.isfinite(tail)
         total = np.where(known, tail, 0.0).sum(axis=1)
@@ -132,7 +138,7 @@ def intraday_signals(residual: FloatArray, step_h: float) -> FloatArray:
 
 
 def _widths(step_h: float) -> tuple[int, ...]:
-    return tuple(max(round(hours / step_h), 1) for hours in (1, 3, 12))
+    return tuple(dict.fromkeys(max(round(hours / step_h), 1) for hours in _SIGNAL_H))
 
 
 def _ridge(design: Design, target: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -284,16 +290,10 @@ def _fit_intraday(residual: FloatArray, weight: FloatArray, step_h: float) -> tu
         gram = np.matmul(np.swapaxes(weighted, 1, 2), signals[:, rows])
         moment = np.matmul(np.swapaxes(weighted, 1, 2), y[..., None])
         size = np.trace(gram, axis1=1, axis2=2)[:, None, None] * eye
-        c = np.linalg.solve(gram + 0.01 * size + 1e-9 * eye, moment)
+        c = np.linalg.solve(gram + _RIDGE_INTRADAY * size + 1e-9 * eye, moment)
         left = np.abs(y - np.matmul(signals[:, rows], c)[..., 0])
         before = (np.abs(y) * w).sum(axis=1)
         after = (left * w).sum(axis=1)
         coefficients[:, lead] = c[..., 0]
         spread[:, lead] = np.where(before > 0, np.clip(after / np.maximum(before, 1e-12), 0.2, 1.0), 1.0)
     return coefficients, spread
-
-
-def known_days(z: FloatArray) -> FloatArray:
-    """Days' worth of readings per site, shape (S,)."""
-    finite: BoolArray = np.isfinite(z)
-    return np.asarray(finite.sum(axis=(1, 2)) / max(z.shape[2], 1))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -22,6 +23,7 @@ from forecasting import (
     load_model,
     train,
 )
+from forecasting.persistence import FORMAT
 
 
 @pytest.mark.parametrize("days", [3, 50])
@@ -65,7 +67,8 @@ def hostile() -> list[bytes]:
     arrays = dict(np.load(io.BytesIO(good)))
     wrong_kind = io.BytesIO()
     np.savez(
-        wrong_kind, **{**arrays, "header": np.frombuffer(b'{"format": 1, "kind": "os"}', dtype=np.uint8)}
+        wrong_kind,
+        **{**arrays, "header": np.frombuffer(json.dumps({"format": FORMAT, "kind": "os"}).encode(), np.uint8)},
     )
     cut = io.BytesIO()
     np.savez(cut, **{key: array for key, array in arrays.items() if key != "choice.chosen"})
