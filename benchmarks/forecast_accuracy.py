@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from forecasting import (
+    DEFAULT_LEVELS,
     BacktestReport,
     FloatArray,
     Forecaster,
@@ -317,18 +318,31 @@ def main() -> None:
             run(case, asked.days, asked.charts)
 
 
-def run(case: Case, days: int | None, charts: Path | None) -> None:
+def backtest(
+    case: Case,
+    models: Mapping[str, Forecaster] | None = None,
+    *,
+    days: int | None = None,
+    lead_hours: Sequence[float] | None = None,
+    levels: Sequence[float] = DEFAULT_LEVELS,
+) -> BacktestReport:
+    """The protocol of the table, for the case's own model or for `models` in its place."""
     long_enough = len(case.history) / case.history.steps_per_day > 180
-    began = time.process_time()
-    report = backtest_report(
+    return backtest_report(
         case.history,
-        {case.model.name: case.model},
+        models or {case.model.name: case.model},
         context=case.context,
         test_days=days,
         warm_up_days=90 if long_enough else 28,
-        lead_hours=case.lead_hours,
+        levels=levels,
+        lead_hours=case.lead_hours if lead_hours is None else lead_hours,
         weather=case.weather,
     )
+
+
+def run(case: Case, days: int | None, charts: Path | None) -> None:
+    began = time.process_time()
+    report = backtest(case, days=days)
     print(row_of(case, report, time.process_time() - began), flush=True)
     if case.name.startswith("EMHASS"):
         print(daylight_mae_w(case, report))

@@ -65,11 +65,9 @@ def test_nothing_learned_is_nothing_to_store() -> None:
 def hostile() -> list[bytes]:
     good = dump_model(LoadForecaster(SEOUL).fit(home_load(days=3)))
     arrays = dict(np.load(io.BytesIO(good)))
+    header = json.dumps({"format": FORMAT, "kind": "os"}).encode()
     wrong_kind = io.BytesIO()
-    np.savez(
-        wrong_kind,
-        **{**arrays, "header": np.frombuffer(json.dumps({"format": FORMAT, "kind": "os"}).encode(), np.uint8)},
-    )
+    np.savez(wrong_kind, **{**arrays, "header": np.frombuffer(header, dtype=np.uint8)})
     cut = io.BytesIO()
     np.savez(cut, **{key: array for key, array in arrays.items() if key != "choice.chosen"})
     elsewhere = io.BytesIO()
