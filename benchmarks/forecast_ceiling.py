@@ -3,8 +3,8 @@
     python benchmarks/forecast_ceiling.py DATA_FOLDER [--only pinball,hour,pv,coverage] [--days 100] [--where DIR]
 
 The protocol and the data sets are those of `forecast_accuracy.py`. LightGBM is installed beside the project (not into it);
-its trees are grown anew every fourth week, as they are the long part: on one core pinball takes half an hour, hour and pv
-five minutes each, coverage one and needs no peer.
+its trees are grown anew every fourth week, as they are the long part. On one core coverage and pv take some minutes each,
+hour and pinball longer; `--days` shortens all.
 """
 
 from __future__ import annotations
