@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,29 @@ CodeArray = npt.NDArray[np.int32]
 
 Series = float | FloatArray
 """One value for every interval, or one value per interval, shape (T,)."""
+
+
+def weighted(series: FloatArray, weight: Series) -> Any:
+    """Sum of series times weight over the last axis; one per row where there are rows."""
+    if isinstance(weight, float):
+        return weight * series.sum(axis=-1)
+    return (series * weight).sum(axis=-1)
+
+
+def mean_over(hours: FloatArray, series: FloatArray) -> Any:
+    """Mean over the last axis by length of the intervals; a column where there are rows."""
+    rows = max(hours.ndim, series.ndim) > 1
+    return (hours * series).sum(axis=-1, keepdims=rows) / hours.sum(axis=-1, keepdims=hours.ndim > 1)
+
+
+def largest(series: FloatArray) -> Any:
+    """Largest value over the last axis; a column where there are rows."""
+    return series.max(axis=-1, keepdims=series.ndim > 1)
+
+
+def after(first: Series, series: FloatArray) -> FloatArray:
+    """The series with one value before it."""
+    return np.concatenate((np.broadcast_to(first, (*series.shape[:-1], 1)), series), axis=-1)
 
 
 class InvalidProblem(ValueError):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optimizer.arrays import FloatArray, Series
+from optimizer.arrays import FloatArray, Series, largest, weighted
 from optimizer.ladder import LADDER
 from optimizer.solution import AssetSchedule, CostLine, UnmetWish
 
@@ -55,17 +55,30 @@ class Audit:
 class AuditReport:
     """Collects findings, cost lines and unmet wishes while assets are checked.
 
-    Errors are gathered and looked at once at the end: most plans have none.
+    Errors are gathered and looked at once at the end: most plans have none. Of a stack of homes (see `stack.py`) only
+    that much is said, `clear`, and the cost lines carry an amount per home; a home that is not clear is asked alone.
     """
 
-    __slots__ = ("_errors", "_wishes", "costs", "findings", "schedules", "tolerance", "unmet")
+    __slots__ = (
+        "_errors",
+        "_lines",
+        "_wishes",
+        "clear",
+        "costs",
+        "findings",
+        "schedules",
+        "tolerance",
+        "unmet",
+    )
 
-    def __init__(self, schedules: Sequence[AssetSchedule], *, tolerance: float) -> None:
+    def __init__(self, schedules: Sequence[AssetSchedule], *, tolerance: Series) -> None:
         self.schedules = schedules
         self.tolerance = tolerance
+        self.clear = True
         self.findings: list[Finding] = []
         self.costs: list[CostLine] = []
         self.unmet: list[UnmetWish] = []
+        self._lines: list[tuple[str, str, FloatArray, bool]] = []
         self._errors: list[tuple[str, str, str, FloatArray]] = []
         self._wishes: list[tuple[str, str, FloatArray, Series, Series, str]] = []
 
@@ -96,10 +109,29 @@ class AuditReport:
         """Of two opposite directions, one rests."""
         self._errors.append((owner, rule, "kW", np.minimum(one, other)))
 
-    def charge(self, term: str, owner: str, amount: float, *, is_money: bool = True) -> None:
+    def charge(self, term: str, owner: str, amount: float | FloatArray, *, is_money: bool = True) -> None:
         """Add a line to the bill."""
-        if amount:
+        if not isinstance(amount, float):
+            self._lines.append((term, owner, amount, is_money))
+        elif amount:
             self.costs.append(CostLine(term=term, owner=owner, amount=float(amount), is_money=is_money))
+
+    def amounts(self) -> FloatArray:
+        """Of a stack: every line of the bills, a column per home."""
+        return np.array([amounts for _, _, amounts, _ in self._lines])
+
+    def bills(self, count: int) -> list[tuple[CostLine, ...]]:
+        """The lines of each home of a stack."""
+        lines = []
+        for term, owner, amounts, is_money in self._lines:
+            owners = [owner] * count if isinstance(owner, str) else owner
+            lines.append(
+                [
+                    CostLine(term=term, owner=whose, amount=amount, is_money=is_money) if amount else None
+                    for whose, amount in zip(owners, amounts.tolist(), strict=True)
+                ]
+            )
+        return [tuple(line for line in bill if line is not None) for bill in zip(*lines, strict=True)]
 
     def wish(
         self, wish: str, owner: str, missing: FloatArray, weight: Series, price: Series, *, unit: str = "kWh"
@@ -109,6 +141,12 @@ class AuditReport:
 
     def close(self) -> None:
         """Turn what was gathered into findings and unmet wishes."""
+        if not isinstance(self.tolerance, float):
+            self.clear = all(
+                (error <= self.tolerance).all()
+                for error in (*(entry[3] for entry in self._errors), *(entry[2] for entry in self._wishes))
+            )
+            return
         worst = np.concatenate([error for *_, error in self._errors]).max() if self._errors else 0.0
         if not worst <= self.tolerance:  # a NaN is a finding too
             for owner, rule, unit, error in self._errors:
@@ -137,11 +175,6 @@ class AuditReport:
         self.charge(wish, owner, cost, is_money=False)
 
 
-def amount(energy: FloatArray, price: Series) -> float:
-    """Sum of energy times price."""
-    return price * float(energy.sum()) if isinstance(price, float) else float(energy @ price)
-
-
 def audit(
     problem: DispatchProblem,
     schedules: Sequence[AssetSchedule],
@@ -156,8 +189,8 @@ def audit(
     of the connection; never both directions at once; each asset's own rules; each heat node gives what it gets.
     """
     grid = problem.grid
-    largest = max(1.0, float(import_kw.max()), float(export_kw.max()))
-    report = AuditReport(schedules, tolerance=TOLERANCE * largest)
+    size = np.maximum(1.0, np.maximum(largest(import_kw), largest(export_kw)))
+    report = AuditReport(schedules, tolerance=TOLERANCE * size)
     for asset, schedule in zip(problem.assets, schedules, strict=True):
         asset.audit(problem, schedule, report)
     drawn = problem.load_kw
@@ -197,15 +230,11 @@ def _bill_connection(
     """Energy money, carbon, and the wishes of the connection."""
     grid, prices, hours, scale = problem.grid, problem.prices, problem.hours, problem.price_scale
     imported_kwh, exported_kwh = hours * import_kw, hours * export_kw
-    report.charge("import", "grid", amount(imported_kwh, prices.import_per_kwh))
-    report.charge("export", "grid", -amount(exported_kwh, prices.export_per_kwh))
-    if prices.co2_per_kg:
-        report.charge(
-            "co2",
-            "grid",
-            float(np.sum(imported_kwh * prices.co2_kg_per_kwh)) * prices.co2_per_kg,
-            is_money=False,
-        )
+    report.charge("import", "grid", weighted(imported_kwh, prices.import_per_kwh))
+    report.charge("export", "grid", -weighted(exported_kwh, prices.export_per_kwh))
+    carbon_per_kwh = prices.co2_per_kg * prices.co2_kg_per_kwh
+    if np.any(carbon_per_kwh):
+        report.charge("co2", "grid", weighted(imported_kwh, carbon_per_kwh), is_money=False)
     for wish, power, limit in (
         ("import_limit", import_kw, grid.import_limit_kw),
         ("export_limit", export_kw, grid.export_limit_kw),

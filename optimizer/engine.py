@@ -18,8 +18,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from optimizer.arrays import BoolArray, FloatArray, IntArray
-from optimizer.audit import Audit, Finding, audit
+from optimizer.arrays import BoolArray, FloatArray, IntArray, Series
+from optimizer.audit import Audit, AuditReport, Finding, audit
 from optimizer.dive import WHOLE, Dive
 from optimizer.formulation.builder import BASIC, EVERY, Family, Shape, clash, direction_share
 from optimizer.formulation.pv import Pv
@@ -27,7 +27,15 @@ from optimizer.formulation.site import GRID, limit_price, site_shape
 from optimizer.formulation.tariff import broken_response, reduction_kwh
 from optimizer.highs import Answer, Basis, Solver
 from optimizer.problem import DispatchProblem
-from optimizer.solution import DispatchSolution, Outcome, SolveReport
+from optimizer.solution import (
+    AssetSchedule,
+    CostLine,
+    DispatchSolution,
+    Outcome,
+    SolveReport,
+    UnmetWish,
+)
+from optimizer.stack import rows, stacked
 from optimizer.template import Template, Vectors, compile_shape, positions
 
 CHUNK = 64
@@ -50,6 +58,8 @@ _COMMIT_FRAC = 0.3
 
 _WITHIN_REACH = 5.0
 """Money gaps from the relaxation at which a plan is worth improving before the search proper."""
+
+_PASSED = Audit(findings=())
 
 _ROUNDS = 3
 """Rounds of adding binaries where the answer is broken before all of them are asked for."""
@@ -117,7 +127,9 @@ def solve_chunk(problems: Sequence[DispatchProblem]) -> list[DispatchSolution]:
     """Plans for problems of one shape."""
     shape = first_shape(problems[0])
     template, compiled = template_of(shape)
-    vectors = template.vectors(problems, own_scratch(template.room(len(problems))))
+    stack = stacked_sites(problems, shape)
+    together = template.vectors(problems, own_scratch(template.room(len(problems))), stack)
+    vectors = rows(together, len(problems))
     works = [_Solve(problem) for problem in problems]
     works[0].compile_seconds = compiled
     # First all starts, then all runs, then all readings: each keeps its own code and data in the processor's cache.
@@ -126,10 +138,58 @@ def solve_chunk(problems: Sequence[DispatchProblem]) -> list[DispatchSolution]:
         work.first(template, vector, start)
         for work, vector, start in zip(works, vectors, starts, strict=True)
     ]
+    solutions = {} if stack is None else _finished_together(template, stack, together, works, answers)
     return [
-        work.follow(template, vector, answer)
-        for work, vector, answer in zip(works, vectors, answers, strict=True)
+        solutions.get(position) or work.follow(template, vector, answer)
+        for position, (work, vector, answer) in enumerate(zip(works, vectors, answers, strict=True))
     ]
+
+
+def stacked_sites(problems: Sequence[DispatchProblem], shape: Shape) -> DispatchProblem | None:
+    """Problems of one shape as one (see `stack.py`); None where they cannot be, or gain nothing by it."""
+    if len(problems) == 1 or any(shape.site) or not all(asset.stacks() for asset in problems[0].assets):
+        return None
+    return stacked(problems)
+
+
+def _finished_together(
+    template: Template,
+    stack: DispatchProblem,
+    vectors: Vectors,
+    works: Sequence[_Solve],
+    answers: Sequence[Answer],
+) -> dict[int, DispatchSolution]:
+    """Solutions by position, read and checked all at once, of the problems whose first answer stands.
+
+    Those that are not here need a closer look, alone.
+    """
+    began = time.perf_counter()
+    standing = list(range(len(works)))
+    answer = stacked(answers)
+    if answer is None or not _stands(stack, template, vectors, answer):
+        alone = zip(works, rows(vectors, len(works)), answers, strict=True)
+        standing = [
+            k for k, (work, own, one) in enumerate(alone) if _stands(work.problem, template, own, one)
+        ]
+        if len(standing) < 2:
+            return {}
+        works = [works[k] for k in standing]
+        problems = stacked([work.problem for work in works])
+        answer = stacked([answers[k] for k in standing])
+        if problems is None or answer is None:
+            raise AssertionError("some of a stack can be stacked")
+        stack = problems
+    reading = _read(stack, template, answer)
+    checked = _audited(stack, reading)
+    claimed = _claimed(stack, template, vectors.theta[standing], answer)
+    if not checked.clear or _wrong_cost(claimed, checked.amounts(), np.ravel(stack.price_scale)).any():
+        return {}
+    parts = zip(rows(reading, len(works)), checked.bills(len(works)), works, strict=True)
+    share = (time.perf_counter() - began) / len(works)
+    return {
+        k: work.solution(template, answers[k], part, costs=costs, seconds=share)
+        for k, (part, costs, work) in zip(standing, parts, strict=True)
+    }
 
 
 def first_shape(problem: DispatchProblem) -> Shape:
@@ -200,7 +260,6 @@ class AssetValues:
     """One asset's part of an answer; see `builder.Values`."""
 
     template: Template
-    vectors: Vectors
     answer: Answer
     key: str
     scale: float
@@ -208,21 +267,21 @@ class AssetValues:
     def column(self, name: str) -> FloatArray:
         """Values of a variable family; zeros where the shape does not have it."""
         where = self.template.columns.get((self.key, name))
-        return self.answer.x[where] if where is not None else _zeros(self.template.shape.intervals)
+        return self.answer.x[..., where] if where is not None else _zeros(self.template.shape.intervals)
 
     def row_dual(self, name: str) -> FloatArray:
         """Change of the objective [currency] per unit of right-hand side of a constraint family."""
         where = self.template.rows.get((self.key, name))
         if where is None:
             return np.zeros(self.template.shape.intervals)
-        return self.answer.row_dual[where] * self.scale
+        return self.answer.row_dual[..., where] * self.scale
 
     def column_dual(self, name: str) -> FloatArray:
         """Reduced costs of a variable family [currency per unit]."""
         where = self.template.columns.get((self.key, name))
         if where is None:
             return np.zeros(self.template.shape.intervals)
-        return self.answer.column_dual[where] * self.scale
+        return self.answer.column_dual[..., where] * self.scale
 
 
 @dataclass(slots=True)
@@ -260,7 +319,7 @@ class _Solve:
         """The same, but with every soft limit from the start."""
         shape = site_shape(self.problem, soft=True)
         template, _ = template_of(shape)
-        vectors = template.vectors([self.problem])[0]
+        vectors = template.own_vectors(self.problem)
         return self.follow(template, vectors, self.first(template, vectors, None))
 
     def first(self, template: Template, vectors: Vectors, idle: Basis | None) -> Answer:
@@ -273,11 +332,11 @@ class _Solve:
     def follow(self, template: Template, vectors: Vectors, answer: Answer) -> DispatchSolution:
         """What the first answer asks for: nothing more, slacks, or binaries."""
         self.clock = time.perf_counter()
-        if not template.shape.soft and not self._lean_holds(template, vectors, answer):
+        if not template.shape.soft and not lean_holds(self.problem, template, vectors, answer):
             template, vectors = self._other(soft=True)
             answer = self._linear(template, vectors, None)
         if answer.outcome is Outcome.OPTIMAL:
-            broken = broken_families(self.problem, template, vectors, answer)
+            broken = broken_families(self.problem, template, answer)
             if broken:
                 return self._discrete(broken)
         return self._finish(template, vectors, answer)
@@ -324,26 +383,7 @@ class _Solve:
         other, seconds = template_of(shape)
         self.compile_seconds += seconds
         self.paused += seconds
-        return other, other.vectors([self.problem])[0]
-
-    def _values(self, template: Template, vectors: Vectors, answer: Answer, position: int) -> AssetValues:
-        return AssetValues(template, vectors, answer, f"a{position}", self.problem.price_scale)
-
-    def _lean_holds(self, template: Template, vectors: Vectors, answer: Answer) -> bool:
-        """True if no bound of the lean model stands for a wish that is worth breaking."""
-        if answer.outcome is not Outcome.OPTIMAL:
-            return False
-        problem = self.problem
-        grid = AssetValues(template, vectors, answer, GRID, problem.price_scale)
-        for name in ("import", "export"):
-            where = template.columns[GRID, name]
-            touched = (answer.x[where] >= vectors.upper[where]).any()
-            if touched and (-grid.column_dual(name) > limit_price(problem) * problem.hours).any():
-                return False
-        return all(
-            asset.lean_holds(problem, self._values(template, vectors, answer, position))
-            for position, asset in enumerate(problem.assets)
-        )
+        return other, other.own_vectors(self.problem)
 
     def _discrete(self, broken: dict[Family, BoolArray]) -> DispatchSolution:
         """A plan near the relaxation; where that does not prove it, a search that starts from it.
@@ -360,7 +400,7 @@ class _Solve:
             plan = self._dive(template, vectors)
             if plan is None:
                 break
-            broken = broken_families(self.problem, template, vectors, plan.answer)
+            broken = broken_families(self.problem, template, plan.answer)
             if not broken:
                 return self._proven(plan) or self._searched(wanted, plan)
         return self._searched(wanted, None)
@@ -380,7 +420,7 @@ class _Solve:
             vectors=vectors,
             solver=self.solver,
             run=lambda: self._counted(self.solver, whole=False),
-            wanted=lambda answer: self._shares(template, vectors, answer),
+            wanted=lambda answer: self._shares(template, answer),
             worth=_WORTH * max(self._money_gap(), USUAL_GAP),
             open=lambda: self._left() > _SEARCH_FRAC * self.problem.time_limit_s,
         )
@@ -423,13 +463,13 @@ class _Solve:
             return {}, bound  # too little is known: better to decide them on the way
         return {family: np.round(answer.x[where]) for family, where in torn.items()}, bound
 
-    def _shares(self, template: Template, vectors: Vectors, answer: Answer) -> dict[Family, FloatArray]:
+    def _shares(self, template: Template, answer: Answer) -> dict[Family, FloatArray]:
         """Per binary family: how much of each decision a relaxed answer asks for; see `Asset.shares`."""
         found = {family: answer.x[where] for family, where in template.binaries.items()}
-        grid = AssetValues(template, vectors, answer, GRID, self.problem.price_scale)
+        grid = AssetValues(template, answer, GRID, self.problem.price_scale)
         found[GRID, "importing"] = direction_share(grid.column("import"), grid.column("export"))
         for position, asset in enumerate(self.problem.assets):
-            values = self._values(template, vectors, answer, position)
+            values = AssetValues(template, answer, f"a{position}", self.problem.price_scale)
             for name, share in asset.shares(self.problem, values).items():
                 found[f"a{position}", name] = share
         return {family: found[family] for family in template.binaries}
@@ -466,7 +506,7 @@ class _Solve:
             bound = max(bound, answer.bound)
             if answer.outcome not in (Outcome.OPTIMAL, Outcome.FEASIBLE):
                 break
-            broken = broken_families(self.problem, template, vectors, answer)
+            broken = broken_families(self.problem, template, answer)
             if not broken:
                 settled = self._settle(template, vectors, answer, wanted, bound)
                 if answer.outcome is Outcome.OPTIMAL:
@@ -591,7 +631,7 @@ class _Solve:
         else:
             answer.x = np.minimum(np.maximum(answer.x, vectors.lower), vectors.upper)
             answer.outcome = found.outcome
-            if broken_families(self.problem, template, vectors, answer):
+            if broken_families(self.problem, template, answer):
                 # another optimum of the same money that breaks what the search kept: stay with the search's
                 answer.x, answer.objective = found.x, found.objective
         return self._finish(template, vectors, answer)
@@ -599,38 +639,52 @@ class _Solve:
     def _finish(self, template: Template, vectors: Vectors, answer: Answer) -> DispatchSolution:
         """Read, audit, and put together."""
         problem = self.problem
-        self.template = template
         if answer.outcome not in (Outcome.OPTIMAL, Outcome.FEASIBLE):
             return self._nothing(answer)
-        grid = AssetValues(template, vectors, answer, GRID, problem.price_scale)
-        schedules = tuple(
-            asset.read(problem, self._values(template, vectors, answer, position))
-            for position, asset in enumerate(problem.assets)
-        )
-        imported, exported = grid.column("import"), grid.column("export")
-        unserved, surplus = grid.column("unserved"), grid.column("surplus")
-        checked = audit(problem, schedules, imported, exported, unserved, surplus)
-        total = sum(line.amount for line in checked.costs)
-        constant = sum(asset.constant_cost(problem) for asset in problem.assets)
-        claimed = constant + answer.objective * problem.price_scale - preference(template, vectors, answer)
-        size = sum(abs(line.amount) for line in checked.costs) + problem.price_scale
-        if not abs(claimed - total) <= COST_TOLERANCE * size:
+        reading = _read(problem, template, answer)
+        checked = _audited(problem, reading)
+        claimed = _claimed(problem, template, vectors.theta, answer)
+        amounts = np.array([line.amount for line in checked.costs])
+        if _wrong_cost(claimed, amounts, problem.price_scale):
+            excess = abs(float(claimed) - float(amounts.sum()))
             checked.findings.append(
-                Finding(rule="cost", owner="site", interval=0, excess=abs(claimed - total), unit="currency")
+                Finding(rule="cost", owner="site", interval=0, excess=excess, unit="currency")
             )
-        return DispatchSolution(
-            problem=problem,
-            outcome=answer.outcome if not checked.findings else Outcome.FAILED,
-            schedules=schedules,
-            import_kw=imported,
-            export_kw=exported,
-            unserved_kw=unserved,
-            surplus_kw=surplus,
+        return self.solution(
+            template,
+            answer,
+            reading,
             costs=tuple(checked.costs),
             unmet=tuple(checked.unmet),
-            bus_price_per_kwh=grid.row_dual("bus") / problem.hours,
-            report=self._report(answer, soft=template.shape.soft),
-            audit=Audit(findings=tuple(checked.findings)),
+            findings=tuple(checked.findings),
+        )
+
+    def solution(
+        self,
+        template: Template,
+        answer: Answer,
+        reading: _Reading,
+        *,
+        costs: tuple[CostLine, ...],
+        unmet: tuple[UnmetWish, ...] = (),
+        findings: tuple[Finding, ...] = (),
+        seconds: float = 0.0,
+    ) -> DispatchSolution:
+        """What was read and what the audit said of it, put together; `seconds` were spent on it besides."""
+        self.template = template
+        return DispatchSolution(
+            problem=self.problem,
+            outcome=answer.outcome if not findings else Outcome.FAILED,
+            schedules=reading.schedules,
+            import_kw=reading.import_kw,
+            export_kw=reading.export_kw,
+            unserved_kw=reading.unserved_kw,
+            surplus_kw=reading.surplus_kw,
+            costs=costs,
+            unmet=unmet,
+            bus_price_per_kwh=reading.bus_price_per_kwh,
+            report=self._report(answer, soft=template.shape.soft, seconds=seconds),
+            audit=Audit(findings=findings) if findings else _PASSED,
         )
 
     def _nothing(self, answer: Answer) -> DispatchSolution:
@@ -650,10 +704,10 @@ class _Solve:
             ),
         )
 
-    def _report(self, answer: Answer, *, soft: bool) -> SolveReport:
+    def _report(self, answer: Answer, *, soft: bool, seconds: float = 0.0) -> SolveReport:
         return SolveReport(
             gap=self.gap,
-            seconds=self.spent + time.perf_counter() - self.clock,
+            seconds=seconds or self.spent + time.perf_counter() - self.clock,
             solver_seconds=self.solver_seconds,
             compile_seconds=self.compile_seconds,
             binaries=self.binaries,
@@ -663,10 +717,84 @@ class _Solve:
         )
 
 
-def preference(template: Template, vectors: Vectors, answer: Answer) -> float:
-    """What the order among equal plans adds to the objective [currency]."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Reading:
+    """An answer in the words of the site; of one problem, or of a stack of them."""
+
+    schedules: tuple[AssetSchedule, ...]
+    import_kw: FloatArray
+    export_kw: FloatArray
+    unserved_kw: FloatArray
+    surplus_kw: FloatArray
+    bus_price_per_kwh: FloatArray
+
+
+def _read(problem: DispatchProblem, template: Template, answer: Answer) -> _Reading:
+    scale = problem.price_scale
+    grid = AssetValues(template, answer, GRID, scale)
+    return _Reading(
+        schedules=tuple(
+            asset.read(problem, AssetValues(template, answer, f"a{position}", scale))
+            for position, asset in enumerate(problem.assets)
+        ),
+        import_kw=grid.column("import"),
+        export_kw=grid.column("export"),
+        unserved_kw=grid.column("unserved"),
+        surplus_kw=grid.column("surplus"),
+        bus_price_per_kwh=grid.row_dual("bus") / problem.hours,
+    )
+
+
+def _audited(problem: DispatchProblem, reading: _Reading) -> AuditReport:
+    return audit(
+        problem,
+        reading.schedules,
+        reading.import_kw,
+        reading.export_kw,
+        reading.unserved_kw,
+        reading.surplus_kw,
+    )
+
+
+def _claimed(problem: DispatchProblem, template: Template, theta: FloatArray, answer: Answer) -> FloatArray:
+    """What the solver says the bill is [currency]; one per home of a stack."""
+    constant = sum(asset.constant_cost(problem) for asset in problem.assets)
     columns, numbers = template.tie
-    return float(answer.x[columns] @ vectors.theta[numbers])
+    preferred = np.einsum("...i,...i", answer.x[..., columns], theta[..., numbers])
+    claimed: FloatArray = constant + np.ravel(answer.objective * problem.price_scale) - preferred
+    return claimed
+
+
+def _wrong_cost(claimed: FloatArray, amounts: FloatArray, scale: Series) -> BoolArray:
+    """Where the solver's cost is not the bill's, whose lines are `amounts`."""
+    size = np.abs(amounts).sum(axis=0) + scale
+    wrong: BoolArray = ~(np.abs(claimed - amounts.sum(axis=0)) <= COST_TOLERANCE * size)
+    return wrong
+
+
+def lean_holds(problem: DispatchProblem, template: Template, vectors: Vectors, answer: Answer) -> bool:
+    """True if no bound of the lean model stands for a wish that is worth breaking."""
+    if answer.outcome is not Outcome.OPTIMAL:
+        return False
+    grid = AssetValues(template, answer, GRID, problem.price_scale)
+    for name in ("import", "export"):
+        where = template.columns[GRID, name]
+        touched = (answer.x[..., where] >= vectors.upper[..., where]).any()
+        if touched and (-grid.column_dual(name) > limit_price(problem) * problem.hours).any():
+            return False
+    return all(
+        asset.lean_holds(problem, AssetValues(template, answer, f"a{position}", problem.price_scale))
+        for position, asset in enumerate(problem.assets)
+    )
+
+
+def _stands(problem: DispatchProblem, template: Template, vectors: Vectors, answer: Answer) -> bool:
+    """True if the first answer is the plan; of a stack: if each is."""
+    if answer.outcome is not Outcome.OPTIMAL:
+        return False
+    if not template.shape.soft and not lean_holds(problem, template, vectors, answer):
+        return False
+    return not broken_families(problem, template, answer)
 
 
 def idle_start(problem: DispatchProblem, template: Template) -> Basis | None:
@@ -689,22 +817,20 @@ def idle_start(problem: DispatchProblem, template: Template) -> Basis | None:
     return columns, template.idle_rows
 
 
-def broken_families(
-    problem: DispatchProblem, template: Template, vectors: Vectors, answer: Answer
-) -> dict[Family, BoolArray]:
+def broken_families(problem: DispatchProblem, template: Template, answer: Answer) -> dict[Family, BoolArray]:
     """Per binary family: where the relaxed answer cannot be followed."""
     found: dict[Family, BoolArray] = {}
-    grid = AssetValues(template, vectors, answer, GRID, problem.price_scale)
+    grid = AssetValues(template, answer, GRID, problem.price_scale)
     both = clash(grid.column("import"), grid.column("export"))
     if both is not None:
         found[GRID, "importing"] = both
     for k, event in enumerate(problem.demand_responses):
-        values = AssetValues(template, vectors, answer, f"response{k}", problem.price_scale)
+        values = AssetValues(template, answer, f"response{k}", problem.price_scale)
         mask = broken_response(problem, event, values, grid.column("import"), grid.column("export"))
         if mask.any():
             found[f"response{k}", "responds"] = mask
     for position, asset in enumerate(problem.assets):
-        values = AssetValues(template, vectors, answer, f"a{position}", problem.price_scale)
+        values = AssetValues(template, answer, f"a{position}", problem.price_scale)
         for name, mask in asset.broken(problem, values).items():
             if mask.any():
                 found[f"a{position}", name] = mask

@@ -78,7 +78,7 @@ class WarmDispatch:
             for family, where in template.binaries.items()
             if family in template.directions
         }
-        self._vectors = vectors = template.vectors([problem])[0]
+        self._vectors = vectors = template.own_vectors(problem)
         pinned: list[int] = []
         for family, values in self._plan.items():
             known = ~np.isnan(values)
@@ -167,7 +167,7 @@ class WarmDispatch:
         """Directions that the answer leaves open in the first interval."""
         if answer.outcome is not Outcome.OPTIMAL:
             return []
-        broken = broken_families(problem, self._template, self._vectors, answer)
+        broken = broken_families(problem, self._template, answer)
         settled = self._template.binaries.keys() - self._now.keys()
         return [family for family, mask in broken.items() if mask[0] and family not in settled]
 
@@ -191,9 +191,9 @@ class WarmDispatch:
         if answer.outcome not in (Outcome.OPTIMAL, Outcome.FEASIBLE) or not answer.row_dual.size:
             return _no_decision(Outcome.FAILED, seconds)
         scale = problem.price_scale
-        grid = AssetValues(self._template, self._vectors, answer, GRID, scale)
+        grid = AssetValues(self._template, answer, GRID, scale)
         schedules = [
-            asset.read(problem, AssetValues(self._template, self._vectors, answer, f"a{position}", scale))
+            asset.read(problem, AssetValues(self._template, answer, f"a{position}", scale))
             for position, asset in enumerate(problem.assets)
         ]
         imported, exported, unserved, surplus = (

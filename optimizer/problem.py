@@ -203,6 +203,10 @@ class Asset(ABC):
     def parameters(self, problem: DispatchProblem) -> Mapping[str, Series]:
         """The numbers the equations of `formulate` name."""
 
+    def stacks(self) -> bool:
+        """True if what it says of numbers, answers and schedules is written for a stack of homes too (see `stack.py`)."""
+        return False
+
     def reach(self, problem: DispatchProblem) -> tuple[Series, Series]:
         """The most it can draw from and feed into the site bus [kW], scalar or (T,), whatever is decided."""
         return 0.0, 0.0
@@ -364,7 +368,7 @@ class DispatchProblem:
     @property
     def intervals(self) -> int:
         """Number of intervals T."""
-        return int(self.hours.size)
+        return int(self.hours.shape[-1])
 
     def of(self, kind: type[AnyAsset]) -> tuple[AnyAsset, ...]:
         """The site's assets of one kind."""

@@ -25,6 +25,7 @@ from optimizer.arrays import CodeArray, FloatArray, IntArray
 from optimizer.formulation.builder import AT_LOWER, BASIC, Family, Shape, SiteModel
 from optimizer.formulation.site import formulate_site, site_parameters
 from optimizer.problem import DispatchProblem
+from optimizer.stack import rows
 
 Where = slice | IntArray
 IndexArray = npt.NDArray[np.int32]
@@ -32,8 +33,10 @@ IndexArray = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Vectors:
-    """Everything HiGHS wants for one problem; matrix in compressed columns."""
+    """Everything HiGHS wants for one problem, or a row each for a stack of them; matrix in compressed columns."""
 
+    flat: FloatArray
+    """All of the following but `theta`, one behind the other."""
     cost: FloatArray
     lower: FloatArray
     upper: FloatArray
@@ -106,64 +109,71 @@ class Template:
         return self.cuts[3] - self.cuts[2]
 
     def theta(self, problem: DispatchProblem, out: FloatArray) -> None:
-        """Write the numbers of a problem into one row of parameters."""
+        """Write the numbers of a problem into one row of parameters, or those of a stack into as many rows."""
         slots = self.slots
         for key, values in site_parameters(problem, self.shape).items():
             for name, value in values.items():
                 slot = slots.get((key, name))
                 if slot is not None:
-                    out[slot] = value
+                    out[..., slot] = value
         for position, asset in enumerate(problem.assets):
             key = f"a{position}"
             for name, value in asset.parameters(problem).items():
                 slot = slots.get((key, name))
                 if slot is not None:
-                    out[slot] = value
+                    out[..., slot] = value
 
     def vectors(
-        self, problems: Sequence[DispatchProblem], scratch: FloatArray | None = None
-    ) -> list[Vectors]:
-        """The vectors of many problems of this shape, run by run for all of them at once.
+        self,
+        problems: Sequence[DispatchProblem],
+        scratch: FloatArray | None = None,
+        stack: DispatchProblem | None = None,
+    ) -> Vectors:
+        """The vectors of many problems of this shape, a row each, run by run for all of them at once.
 
         They stand in `scratch` where it is given, which must have room for them (see `room`) and not be used again
-        before they are done with: fresh memory for every batch costs more than filling it.
+        before they are done with: fresh memory for every batch costs more than filling it. `stack` is the problems as
+        one, where they can be.
         """
-        theta = self.thetas(problems)
+        theta = self.thetas(problems, stack)
         size = self.room(len(problems))
         flat = (np.empty(size) if scratch is None else scratch[:size]).reshape(len(problems), -1)
         flat[:] = self.constant
         for run in self.runs:
             part = theta[:, run.numbers]
             flat[:, run.entries] += part if run.factor == 1.0 else run.factor * part
-        entry, rows = self.rest
+        entry, terms = self.rest
         if entry.size:
-            flat[:, entry] += (rows @ theta.T).T
-        result = []
+            flat[:, entry] += (terms @ theta.T).T
         a, b, c, d, e = self.cuts
-        for row, own_theta, problem in zip(flat, theta, problems, strict=True):
-            row[:a] /= problem.price_scale
-            result.append(
-                Vectors(
-                    cost=row[:a],
-                    lower=row[a:b],
-                    upper=row[b:c],
-                    row_lower=row[c:d],
-                    row_upper=row[d:e],
-                    matrix=row[e:],
-                    theta=own_theta,
-                )
-            )
-        return result
+        flat[:, :a] /= np.array([problem.price_scale for problem in problems])[:, None]
+        return Vectors(
+            flat=flat,
+            cost=flat[:, :a],
+            lower=flat[:, a:b],
+            upper=flat[:, b:c],
+            row_lower=flat[:, c:d],
+            row_upper=flat[:, d:e],
+            matrix=flat[:, e:],
+            theta=theta,
+        )
+
+    def own_vectors(self, problem: DispatchProblem) -> Vectors:
+        """The vectors of one problem."""
+        return rows(self.vectors([problem]), 1)[0]
 
     def room(self, count: int) -> int:
         """Numbers that the vectors of so many problems take."""
         return count * self.constant.size
 
-    def thetas(self, problems: Sequence[DispatchProblem]) -> FloatArray:
-        """The numbers of many problems, (problems, theta)."""
+    def thetas(self, problems: Sequence[DispatchProblem], stack: DispatchProblem | None = None) -> FloatArray:
+        """The numbers of many problems, (problems, theta); `stack` is the problems as one, where they can be."""
         theta = np.full((len(problems), self.affine.shape[1]), np.nan)
-        for row, problem in zip(theta, problems, strict=True):
-            self.theta(problem, row)
+        if stack is not None:
+            self.theta(stack, theta)
+        else:
+            for row, problem in zip(theta, problems, strict=True):
+                self.theta(problem, row)
         if np.isnan(theta).any():
             missing = [family for family, slot in self.slots.items() if np.isnan(theta[:, slot]).any()]
             raise AssertionError(f"no numbers for {missing}")

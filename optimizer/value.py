@@ -561,7 +561,7 @@ class _Asker:
         self._battery = battery
         self._key = f"a{self._problem.position(battery.name)}"
         self._template, _ = template_of(site_shape(self._problem, soft=True))
-        self._vectors = self._template.vectors([self._problem])[0]
+        self._vectors = self._template.own_vectors(self._problem)
         self._row = int(
             np.arange(self._template.row_count)[self._template.rows[self._key, "stored_balance"]][0]
         )
@@ -584,9 +584,7 @@ class _Asker:
         self._solver.use_presolve(False)
         self.count += 1
         scale = self._problem.price_scale
-        if answer.outcome is not Outcome.OPTIMAL or broken_families(
-            self._problem, self._template, self._vectors, answer
-        ):
+        if answer.outcome is not Outcome.OPTIMAL or broken_families(self._problem, self._template, answer):
             return None
-        values = AssetValues(self._template, self._vectors, answer, self._key, scale)
+        values = AssetValues(self._template, answer, self._key, scale)
         return -answer.objective * scale, -float(values.row_dual("stored_balance")[0])

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optimizer.arrays import BoolArray, Check, FloatArray, IntArray, Series, freeze
+from optimizer.arrays import (
+    BoolArray,
+    Check,
+    FloatArray,
+    IntArray,
+    Series,
+    after,
+    freeze,
+    mean_over,
+    weighted,
+)
 from optimizer.formulation.builder import (
     AT_LOWER,
     BASIC,
@@ -163,8 +173,8 @@ class Battery(Asset):
         """The numbers of the equations above."""
         hours = problem.hours
         stored = self.stored_kwh
-        keep = (1.0 - self.standby_loss_frac_per_h) ** hours if self.standby_loss_frac_per_h else 1.0
-        top = max(self.capacity_kwh, stored)
+        keep = self._kept_frac(hours)
+        top = np.maximum(self.capacity_kwh, stored)
         ceiling = top if self.band_max_kwh is None else _within(self.band_max_kwh, self.capacity_kwh)
         floor = _within(self.band_min_kwh, self.capacity_kwh)
         numbers: dict[str, Series] = {
@@ -172,8 +182,8 @@ class Battery(Asset):
             "discharge_limit_kw": self.discharge_limit_kw,
             "gain_h": hours * self.charge_efficiency_frac,
             "drain_h": hours / self.discharge_efficiency_frac,
-            "keep_frac": keep if isinstance(keep, float) else keep[1:],
-            "carried_kwh": stored * (keep if isinstance(keep, float) else keep[0]),
+            "keep_frac": keep if isinstance(keep, float) else keep[..., 1:],
+            "carried_kwh": stored * (keep if isinstance(keep, float) else keep[..., :1]),
             "top_kwh": top,
             "floor_kwh": floor,
             "ceiling_kwh": ceiling,
@@ -200,6 +210,10 @@ class Battery(Asset):
                 f"slice{k}_carried_kwh": first * (keep if isinstance(keep, float) else keep[0]),
             }
         return numbers
+
+    def stacks(self) -> bool:
+        """Yes, but for wear by depth, which goes slice by slice."""
+        return not self.wear_segments
 
     def reach(self, problem: DispatchProblem) -> tuple[Series, Series]:
         """Its power limits; nothing at the bus when it hangs behind an inverter."""
@@ -242,48 +256,52 @@ class Battery(Asset):
     def read(self, problem: DispatchProblem, values: Values) -> BatterySchedule:
         """Charge, discharge, stored energy and its value."""
         charge, discharge = values.column("charge"), values.column("discharge")
-        keep = (1.0 - self.standby_loss_frac_per_h) ** float(problem.hours[0])
+        keep = self._kept_frac(problem.hours[..., :1])
         value = -values.row_dual("stored_balance")
         return BatterySchedule(
             name=self.name,
             net_consumption_kw=charge - discharge if self.inverter is None else np.zeros(problem.intervals),
             charge_kw=charge,
             discharge_kw=discharge,
-            stored_kwh=np.concatenate(((self.stored_kwh,), values.column("stored"))),
-            stored_value_per_kwh=np.concatenate(((value[0] * keep,), value)),
+            stored_kwh=after(self.stored_kwh, values.column("stored")),
+            stored_value_per_kwh=after(value[..., :1] * keep, value),
         )
 
     def audit(self, problem: DispatchProblem, schedule: BatterySchedule, report: AuditReport) -> None:
         """Energy in = energy out + losses + what is left; ratings; never both directions; wear and end value."""
         hours, name = problem.hours, self.name
         charge, discharge, stored = schedule.charge_kw, schedule.discharge_kw, schedule.stored_kwh
-        kept = stored[:-1]
-        if self.standby_loss_frac_per_h:
-            kept = kept * (1.0 - self.standby_loss_frac_per_h) ** hours
+        kept = stored[..., :-1] * self._kept_frac(hours)
         flow = self.charge_efficiency_frac * charge - discharge / self.discharge_efficiency_frac
-        report.zero(name, "stored_balance", stored[1:] - kept - hours * flow, unit="kWh")
+        report.zero(name, "stored_balance", stored[..., 1:] - kept - hours * flow, unit="kWh")
         report.within(name, "charge_limit", charge, most=self.charge_limit_kw)
         report.within(name, "discharge_limit", discharge, most=self.discharge_limit_kw)
-        report.within(name, "stored", stored, most=max(self.capacity_kwh, self.stored_kwh), unit="kWh")
+        report.within(name, "stored", stored, most=np.maximum(self.capacity_kwh, self.stored_kwh), unit="kWh")
         report.apart(name, "charge_and_discharge", charge, discharge)
         if self.inverter is None:
             report.zero(name, "net_consumption", schedule.net_consumption_kw - (charge - discharge))
-        if stored[0] != self.stored_kwh:
-            report.zero(name, "stored_now", stored[:1] - self.stored_kwh, unit="kWh")
+        report.zero(name, "stored_now", stored[..., :1] - self.stored_kwh, unit="kWh")
         price = self._band_price(problem)
         if self._has_floor():
             floor = _within(self.band_min_kwh, self.capacity_kwh)
-            report.wish("reserve", name, floor - stored[1:], hours, price, unit="kWh h")
+            report.wish("reserve", name, floor - stored[..., 1:], hours, price, unit="kWh h")
         if self.band_max_kwh is not None:
             ceiling = np.minimum(self.band_max_kwh, self.capacity_kwh)
-            report.wish("band_max", name, stored[1:] - ceiling, hours, 0.1 * price, unit="kWh h")
+            report.wish("band_max", name, stored[..., 1:] - ceiling, hours, 0.1 * price, unit="kWh h")
         if self.asked_kw is not None:
             missed = np.nan_to_num(np.abs(charge - discharge - self.asked_kw))
             report.wish("override", name, missed, hours, self._override_price(problem), unit="kWh")
-        report.charge("wear", name, self.wear_per_kwh * float(hours @ discharge))
+        report.charge("wear", name, weighted(hours * discharge, self.wear_per_kwh))
         if self.wear_segments:
             report.charge("wear_depth", name, _wear_by_depth(self, schedule, hours))
-        report.charge("end_value", name, -end_value(self, problem) * float(stored[-1]), is_money=False)
+        report.charge(
+            "end_value", name, -weighted(stored[..., -1:], end_value(self, problem)), is_money=False
+        )
+
+    def _kept_frac(self, hours: FloatArray) -> Series:
+        """Share of the stored energy that is left after so many hours."""
+        loss = self.standby_loss_frac_per_h
+        return 1.0 if isinstance(loss, float) and loss == 0.0 else (1.0 - loss) ** hours
 
     def _has_floor(self) -> bool:
         least = self.band_min_kwh
@@ -431,16 +449,18 @@ def add_wear_segments(
 
 
 def _within(level: Series, capacity: float) -> Series:
-    return min(level, capacity) if isinstance(level, float) else np.minimum(level, capacity)
+    within: Series = np.minimum(level, capacity)
+    return within
 
 
-def end_value(battery: Battery, problem: DispatchProblem) -> float:
+def end_value(battery: Battery, problem: DispatchProblem) -> Series:
     """Value of one stored kWh at the end of the horizon [currency/kWh]."""
     if battery.end_value_per_kwh is not None:
         return battery.end_value_per_kwh
     price = problem.prices.import_per_kwh
-    mean = price if isinstance(price, float) else float(problem.hours @ price / problem.hours.sum())
-    return max(0.0, mean) * battery.discharge_efficiency_frac
+    mean = price if isinstance(price, float) else mean_over(problem.hours, price)
+    worth: Series = np.maximum(0.0, mean) * battery.discharge_efficiency_frac
+    return worth
 
 
 def _segments(battery: Battery) -> list[tuple[float, float, float]]:

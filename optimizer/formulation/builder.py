@@ -206,7 +206,7 @@ def direction_share(one: FloatArray, other: FloatArray) -> FloatArray:
 
 def clash(one: FloatArray, other: FloatArray) -> BoolArray | None:
     """Where two non-negative powers are both above EXCLUSIVE_KW; None if nowhere."""
-    if one @ other <= EXCLUSIVE_KW**2:
+    if (one * other).max() <= EXCLUSIVE_KW**2:
         return None
     both: BoolArray = np.minimum(one, other) > EXCLUSIVE_KW
     return both if both.any() else None

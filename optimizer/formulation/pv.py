@@ -66,6 +66,10 @@ class Pv(Asset):
             "tie_used": -preference * problem.price_scale * problem.hours,
         }
 
+    def stacks(self) -> bool:
+        """Yes."""
+        return True
+
     def reach(self, problem: DispatchProblem) -> tuple[Series, Series]:
         """What is available; nothing at the bus when it hangs behind an inverter."""
         return 0.0, 0.0 if self.inverter is not None else self.available_kw

@@ -133,13 +133,12 @@ def site_parameters(problem: DispatchProblem, shape: Shape) -> dict[str, dict[st
     }
     import_most, export_most = grid.import_rating_kw, grid.export_rating_kw
     reaches = None
-    if (
-        shape.discrete
-        or problem.demand_responses
-        or np.any(np.asarray(prices.export_per_kwh) > prices.import_per_kwh)
-    ):
+    earns = np.any(np.greater(prices.export_per_kwh, prices.import_per_kwh), axis=-1, keepdims=True)
+    if shape.discrete or problem.demand_responses or earns.any():
         reaches = reach(problem)
-        import_most, export_most = np.minimum(import_most, reaches[0]), np.minimum(export_most, reaches[1])
+        limited = earns | bool(shape.discrete or problem.demand_responses)
+        import_most = np.where(limited, np.minimum(import_most, reaches[0]), import_most)
+        export_most = np.where(limited, np.minimum(export_most, reaches[1]), export_most)
     if shape.soft:
         ladder = scale * hours
         values |= {
@@ -168,7 +167,8 @@ def site_parameters(problem: DispatchProblem, shape: Shape) -> dict[str, dict[st
 def limit_price(problem: DispatchProblem) -> float:
     """Lowest price of a kWh above any soft limit of the connection [currency/kWh]."""
     events = [event_price(problem, event) for event in problem.capacity_limits]
-    return min(LADDER.grid_limit * problem.price_scale, *events, np.inf)
+    price = LADDER.grid_limit * problem.price_scale
+    return min(price, *events) if events else price
 
 
 def reach(problem: DispatchProblem) -> tuple[FloatArray, FloatArray]:
@@ -182,13 +182,19 @@ def reach(problem: DispatchProblem) -> tuple[FloatArray, FloatArray]:
     return np.minimum(draw, problem.grid.import_rating_kw), np.minimum(feed, problem.grid.export_rating_kw)
 
 
+def slope_of(name: str | tuple[str, ...], family: str) -> Series:
+    """A slope in [0.5, 1.5) that is always the same for one family of one asset; a column for the names of a stack."""
+    if isinstance(name, str):
+        return _slope_of(name, family)
+    return np.array([[_slope_of(one, family)] for one in name])
+
+
 @lru_cache(maxsize=100_000)
-def slope_of(name: str, family: str) -> float:
-    """A slope in [0.5, 1.5) that is always the same for one family of one asset."""
+def _slope_of(name: str, family: str) -> float:
     return 0.5 + crc32(f"{name}/{family}".encode()) / 2**32
 
 
-def ramp(problem: DispatchProblem, slope: float) -> FloatArray:
+def ramp(problem: DispatchProblem, slope: Series) -> FloatArray:
     """Cost per kW [currency/kW], (T,), that lets the earlier of two equal intervals win.
 
     A share TIE_BREAK of the price scale, rising with time; `slope` differs between the families that could
