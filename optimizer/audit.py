@@ -131,6 +131,8 @@ class AuditReport:
                     for whose, amount in zip(owners, amounts.tolist(), strict=True)
                 ]
             )
+        if not lines:
+            return [()] * count
         return [tuple(line for line in bill if line is not None) for bill in zip(*lines, strict=True)]
 
     def wish(

@@ -11,17 +11,17 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 
-from optimizer.arrays import BoolArray, FloatArray, IntArray, Series
+from optimizer.arrays import BoolArray, CodeArray, FloatArray, IntArray, Series
 from optimizer.audit import Audit, AuditReport, Finding, audit
 from optimizer.dive import WHOLE, Dive
-from optimizer.formulation.builder import BASIC, EVERY, Family, Shape, clash, direction_share
+from optimizer.formulation.builder import AT_LOWER, BASIC, EVERY, Family, Shape, clash, direction_share
 from optimizer.formulation.pv import Pv
 from optimizer.formulation.site import GRID, limit_price, site_shape
 from optimizer.formulation.tariff import broken_response, reduction_kwh
@@ -35,7 +35,7 @@ from optimizer.solution import (
     SolveReport,
     UnmetWish,
 )
-from optimizer.stack import rows, stacked
+from optimizer.stack import Owner, rows, stacked
 from optimizer.template import Template, Vectors, compile_shape, positions
 
 CHUNK = 64
@@ -60,6 +60,9 @@ _WITHIN_REACH = 5.0
 """Money gaps from the relaxation at which a plan is worth improving before the search proper."""
 
 _PASSED = Audit(findings=())
+
+_LEAST_LINEAR_S = 2.0
+"""Time a linear run gets at least [s]."""
 
 _ROUNDS = 3
 """Rounds of adding binaries where the answer is broken before all of them are asked for."""
@@ -132,16 +135,15 @@ def solve_chunk(problems: Sequence[DispatchProblem]) -> list[DispatchSolution]:
     vectors = rows(together, len(problems))
     works = [_Solve(problem) for problem in problems]
     works[0].compile_seconds = compiled
-    # First all starts, then all runs, then all readings: each keeps its own code and data in the processor's cache.
-    starts = [idle_start(problem, template) for problem in problems]
-    answers = [
-        work.first(template, vector, start)
-        for work, vector, start in zip(works, vectors, starts, strict=True)
-    ]
-    solutions = {} if stack is None else _finished_together(template, stack, together, works, answers)
+    stack = stacked_sites(problems, shape)
+    starts = None if stack is None else unplanned_start(stack, template)
+    if stack is not None and starts is not None:
+        return _solved_together(template, stack, starts, works)
+    vectors = rows(template.vectors(problems, own_scratch(template.room(len(problems)))), len(problems))
+    # First all runs, then all readings: each keeps its own code and data in the processor's cache.
+    answers = [work.first(template, own) for work, own in zip(works, vectors, strict=True)]
     return [
-        solutions.get(position) or work.follow(template, vector, answer)
-        for position, (work, vector, answer) in enumerate(zip(works, vectors, answers, strict=True))
+        work.follow(template, own, answer) for work, own, answer in zip(works, vectors, answers, strict=True)
     ]
 
 
@@ -152,44 +154,66 @@ def stacked_sites(problems: Sequence[DispatchProblem], shape: Shape) -> Dispatch
     return stacked(problems)
 
 
-def _finished_together(
-    template: Template,
-    stack: DispatchProblem,
-    vectors: Vectors,
-    works: Sequence[_Solve],
-    answers: Sequence[Answer],
-) -> dict[int, DispatchSolution]:
-    """Solutions by position, read and checked all at once, of the problems whose first answer stands.
+def _solved_together(
+    template: Template, stack: DispatchProblem, starts: CodeArray, works: Sequence[_Solve]
+) -> list[DispatchSolution]:
+    """Solutions of a stack of problems: written, read and checked as one, solved one after the other.
 
-    Those that are not here need a closer look, alone.
+    A problem whose first answer does not stand goes on alone.
     """
-    began = time.perf_counter()
+    problems = [work.problem for work in works]
+    vectors = template.vectors(problems, own_scratch(template.room(len(works))), stack)
+    own = rows(vectors, len(works))
+    answers, answer = own_solver().run_each(
+        template,
+        vectors,
+        np.broadcast_to(starts, (len(works), template.column_count)),
+        [max(_LEAST_LINEAR_S, problem.time_limit_s) for problem in problems],
+    )
+    for work, one in zip(works, answers, strict=True):
+        work.runs, work.solver_seconds = 1, one.seconds
+        work.count(one.seconds)
     standing = list(range(len(works)))
-    answer = stacked(answers)
     if answer is None or not _stands(stack, template, vectors, answer):
-        alone = zip(works, rows(vectors, len(works)), answers, strict=True)
-        standing = [
-            k for k, (work, own, one) in enumerate(alone) if _stands(work.problem, template, own, one)
-        ]
-        if len(standing) < 2:
-            return {}
-        works = [works[k] for k in standing]
-        problems = stacked([work.problem for work in works])
-        answer = stacked([answers[k] for k in standing])
-        if problems is None or answer is None:
-            raise AssertionError("some of a stack can be stacked")
-        stack = problems
+        standing = [k for k in standing if _stands(problems[k], template, own[k], answers[k])]
+    finished: dict[int, DispatchSolution] = {}
+    if len(standing) > 1:
+        if len(standing) < len(works) or answer is None:
+            stack, answer = (
+                _stacked([problems[k] for k in standing]),
+                _stacked([answers[k] for k in standing]),
+            )
+        finished = _finished_together(
+            template, stack, vectors.theta[standing], answer, {k: works[k] for k in standing}
+        )
+    return [finished.get(k) or work.follow(template, own[k], answers[k]) for k, work in enumerate(works)]
+
+
+def _stacked(some: Sequence[Owner]) -> Owner:
+    """Some members of a stack as a stack."""
+    stack = stacked(some)
+    if stack is None:
+        raise AssertionError("what was a stack is one no more")
+    return stack
+
+
+def _finished_together(
+    template: Template, stack: DispatchProblem, theta: FloatArray, answer: Answer, works: Mapping[int, _Solve]
+) -> dict[int, DispatchSolution]:
+    """Solutions of a stack whose answers stand, read and checked as one; nothing where the audit does not pass all."""
+    began = time.perf_counter()
     reading = _read(stack, template, answer)
     checked = _audited(stack, reading)
-    claimed = _claimed(stack, template, vectors.theta[standing], answer)
+    claimed = _claimed(stack, template, theta, answer)
     if not checked.clear or _wrong_cost(claimed, checked.amounts(), np.ravel(stack.price_scale)).any():
         return {}
-    parts = zip(rows(reading, len(works)), checked.bills(len(works)), works, strict=True)
+    parts = zip(works.items(), rows(reading, len(works)), checked.bills(len(works)), strict=True)
     share = (time.perf_counter() - began) / len(works)
-    return {
-        k: work.solution(template, answers[k], part, costs=costs, seconds=share)
-        for k, (part, costs, work) in zip(standing, parts, strict=True)
-    }
+    finished = {}
+    for (k, work), part, costs in parts:
+        work.count(share)
+        finished[k] = work.solution(template, answer, part, costs=costs)
+    return finished
 
 
 def first_shape(problem: DispatchProblem) -> Shape:
@@ -320,14 +344,18 @@ class _Solve:
         shape = site_shape(self.problem, soft=True)
         template, _ = template_of(shape)
         vectors = template.own_vectors(self.problem)
-        return self.follow(template, vectors, self.first(template, vectors, None))
+        return self.follow(template, vectors, self.first(template, vectors))
 
-    def first(self, template: Template, vectors: Vectors, idle: Basis | None) -> Answer:
+    def first(self, template: Template, vectors: Vectors) -> Answer:
         """The first linear run."""
         self.clock = time.perf_counter()
-        answer = self._linear(template, vectors, idle)
+        answer = self._linear(template, vectors, unplanned_start(self.problem, template))
         self.spent = time.perf_counter() - self.clock
         return answer
+
+    def count(self, seconds: float) -> None:
+        """Take note of time that was spent on it together with others."""
+        self.spent, self.clock = self.spent + seconds, time.perf_counter()
 
     def follow(self, template: Template, vectors: Vectors, answer: Answer) -> DispatchSolution:
         """What the first answer asks for: nothing more, slacks, or binaries."""
@@ -341,11 +369,11 @@ class _Solve:
                 return self._discrete(broken)
         return self._finish(template, vectors, answer)
 
-    def _linear(self, template: Template, vectors: Vectors, idle: Basis | None) -> Answer:
-        """One linear run, from rest or from the shape's start."""
+    def _linear(self, template: Template, vectors: Vectors, unplanned: CodeArray | None) -> Answer:
+        """One linear run, from what happens without a plan or from the shape's start."""
         solver = self.solver
         solver.load(template, vectors)
-        start = _starts.get(template.shape) if idle is None else idle
+        start = _starts.get(template.shape) if unplanned is None else (unplanned, template.idle_rows)
         solver.use_presolve(start is None)
         if start is not None:
             solver.start(start)
@@ -361,7 +389,7 @@ class _Solve:
     ) -> Answer:
         """One run within a share of the time that is left, to the money gap unless another is given."""
         # linear runs are short, and without them there is no plan at all
-        seconds = max(0.05, share * self._left()) if whole else max(2.0, self._left())
+        seconds = max(0.05, share * self._left()) if whole else max(_LEAST_LINEAR_S, self._left())
         solver.limit(seconds=seconds, gap=self._money_gap() if gap is None else gap, whole=whole)
         answer = solver.run(whole=whole)
         self.runs += 1
@@ -646,7 +674,7 @@ class _Solve:
         claimed = _claimed(problem, template, vectors.theta, answer)
         amounts = np.array([line.amount for line in checked.costs])
         if _wrong_cost(claimed, amounts, problem.price_scale):
-            excess = abs(float(claimed) - float(amounts.sum()))
+            excess = abs(float(claimed[0]) - float(amounts.sum()))
             checked.findings.append(
                 Finding(rule="cost", owner="site", interval=0, excess=excess, unit="currency")
             )
@@ -668,9 +696,8 @@ class _Solve:
         costs: tuple[CostLine, ...],
         unmet: tuple[UnmetWish, ...] = (),
         findings: tuple[Finding, ...] = (),
-        seconds: float = 0.0,
     ) -> DispatchSolution:
-        """What was read and what the audit said of it, put together; `seconds` were spent on it besides."""
+        """What was read and what the audit said of it, put together."""
         self.template = template
         return DispatchSolution(
             problem=self.problem,
@@ -683,7 +710,7 @@ class _Solve:
             costs=costs,
             unmet=unmet,
             bus_price_per_kwh=reading.bus_price_per_kwh,
-            report=self._report(answer, soft=template.shape.soft, seconds=seconds),
+            report=self._report(answer, soft=template.shape.soft),
             audit=Audit(findings=findings) if findings else _PASSED,
         )
 
@@ -704,10 +731,10 @@ class _Solve:
             ),
         )
 
-    def _report(self, answer: Answer, *, soft: bool, seconds: float = 0.0) -> SolveReport:
+    def _report(self, answer: Answer, *, soft: bool) -> SolveReport:
         return SolveReport(
             gap=self.gap,
-            seconds=seconds or self.spent + time.perf_counter() - self.clock,
+            seconds=self.spent + time.perf_counter() - self.clock,
             solver_seconds=self.solver_seconds,
             compile_seconds=self.compile_seconds,
             binaries=self.binaries,
@@ -759,9 +786,9 @@ def _audited(problem: DispatchProblem, reading: _Reading) -> AuditReport:
 def _claimed(problem: DispatchProblem, template: Template, theta: FloatArray, answer: Answer) -> FloatArray:
     """What the solver says the bill is [currency]; one per home of a stack."""
     constant = sum(asset.constant_cost(problem) for asset in problem.assets)
-    columns, numbers = template.tie
-    preferred = np.einsum("...i,...i", answer.x[..., columns], theta[..., numbers])
-    claimed: FloatArray = constant + np.ravel(answer.objective * problem.price_scale) - preferred
+    claimed: FloatArray = constant + np.ravel(answer.objective * problem.price_scale)
+    for columns, numbers in template.tie:
+        claimed = claimed - np.einsum("...i,...i", answer.x[..., columns], theta[..., numbers])
     return claimed
 
 
@@ -797,24 +824,27 @@ def _stands(problem: DispatchProblem, template: Template, vectors: Vectors, answ
     return not broken_families(problem, template, answer)
 
 
-def idle_start(problem: DispatchProblem, template: Template) -> Basis | None:
-    """A start in which every asset rests and the connection carries what is left; None if an asset knows none."""
+def unplanned_start(problem: DispatchProblem, template: Template) -> CodeArray | None:
+    """Codes of the columns when every asset does what it does without a plan and the connection carries what is left.
+
+    None if an asset knows no such start.
+    """
     if any(template.shape.site) or template.shape.soft:
         return None
-    columns = np.zeros(template.column_count, dtype=np.int32)
     left = problem.load_kw
+    for roof in problem.of(Pv):
+        left = left - roof.available_kw
+    columns = np.zeros((*left.shape[:-1], template.column_count), dtype=np.int32)
     for position, asset in enumerate(problem.assets):
-        families = asset.idle(problem)
-        if families is None:
+        start = asset.unplanned(problem, left)
+        if start is None:
             return None
-        for name, code in families.items():
-            columns[template.columns[f"a{position}", name]] = code
-        if isinstance(asset, Pv):
-            left = left - asset.available_kw
-    imports = left > 0.0
-    columns[template.columns[GRID, "import"]] = imports * BASIC
-    columns[template.columns[GRID, "export"]] = ~imports * BASIC
-    return columns, template.idle_rows
+        codes, left = start
+        for name, code in codes.items():
+            columns[..., template.columns[f"a{position}", name]] = code
+    columns[..., template.columns[GRID, "import"]] = np.where(left > 0.0, BASIC, AT_LOWER)
+    columns[..., template.columns[GRID, "export"]] = np.where(left <= 0.0, BASIC, AT_LOWER)
+    return columns
 
 
 def broken_families(problem: DispatchProblem, template: Template, answer: Answer) -> dict[Family, BoolArray]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -33,6 +34,7 @@ _STATUS = {
 }
 """What HiGHS says of a model after a run; at any other word there is nothing to use."""
 
+_OPTIMAL = int(highspy.HighsModelStatus.kOptimal)
 _ERROR = int(highspy.HighsStatus.kError)
 _COLUMN_WISE = 1
 _MINIMISE = 1
@@ -42,7 +44,7 @@ _FEASIBLE_POINT = int(highspy.SolutionStatus.kSolutionStatusFeasible)
 
 @dataclass(kw_only=True, slots=True)
 class Answer:
-    """What a run gave."""
+    """What a run gave, or all the runs of a stack: then its numbers have a row per problem."""
 
     outcome: Outcome
     """OPTIMAL, or FEASIBLE with a feasible point and a gap; else there is no point."""
@@ -273,6 +275,95 @@ class Solver:
             bound=bound,
             seconds=seconds,
             message="" if outcome is Outcome.OPTIMAL else _word(word),
+        )
+
+    def run_each(
+        self, template: Template, vectors: Vectors, starts: CodeArray, seconds: Sequence[float]
+    ) -> tuple[list[Answer], Answer | None]:
+        """Solve a stack of linear problems one after the other, each from its own start: codes of the columns.
+
+        The answers inside their bounds, and all of them as one where every problem has an optimum at once. Between two
+        runs is as little as can be: after each, the processor has forgotten what Python needs.
+        """
+        c, highs = self._c, self._highs
+        count, n, m = len(vectors.flat), template.column_count, template.row_count
+        self.use_presolve(False)
+        self._tune(whole=False)
+        self._lower, self._upper, self._rows = vectors.lower[-1], vectors.upper[-1], m
+        x, column_dual, row_dual = np.empty((count, n)), np.empty((count, n)), np.empty((count, m))
+        pointers, places = [], []
+        for array in (
+            vectors.cost,
+            vectors.lower,
+            vectors.upper,
+            vectors.row_lower,
+            vectors.row_upper,
+            vectors.matrix,
+            starts,
+            x,
+            column_dual,
+            row_dual,
+        ):
+            pointers.append(_address(array))
+            places.append((pointers[-1], array.ctypes.data, array.strides[0]))
+        *sides, matrix, start, point, reduced, dual = pointers
+        shape = (_address(template.starts), _address(template.index))
+        model = (
+            highs,
+            n,
+            m,
+            len(template.index),
+            _COLUMN_WISE,
+            _MINIMISE,
+            ctypes.c_double(0.0),
+            *sides,
+            *shape,
+            matrix,
+        )
+        rows = _address(template.idle_rows)
+        answers = []
+        for k in range(count):
+            for pointer, begin, step in places:
+                pointer.value = begin + k * step
+            if c.Highs_passLp(*model) == _ERROR or c.Highs_setBasis(highs, start, rows) == _ERROR:
+                raise AssertionError("HiGHS refuses the model or its start")
+            self.limit(seconds=seconds[k], gap=0.0)
+            began = time.perf_counter()
+            c.Highs_run(highs)
+            taken = time.perf_counter() - began
+            if c.Highs_getModelStatus(highs) != _OPTIMAL:
+                answer = self.run()
+                if answer.x.size:
+                    answer.x = np.clip(answer.x, vectors.lower[k], vectors.upper[k])
+                answers.append(answer)
+                continue
+            c.Highs_getSolution(highs, point, reduced, None, dual)
+            objective = c.Highs_getObjectiveValue(highs)
+            answers.append(
+                Answer(
+                    outcome=Outcome.OPTIMAL,
+                    x=x[k],
+                    row_dual=row_dual[k],
+                    column_dual=column_dual[k],
+                    objective=objective,
+                    bound=objective,
+                    seconds=taken,
+                    message="",
+                )
+            )
+        np.clip(x, vectors.lower, vectors.upper, out=x)
+        if any(answer.x.base is not x for answer in answers):
+            return answers, None
+        objectives: Any = np.array([[answer.objective] for answer in answers])
+        return answers, Answer(
+            outcome=Outcome.OPTIMAL,
+            x=x,
+            row_dual=row_dual,
+            column_dual=column_dual,
+            objective=objectives,
+            bound=objectives,
+            seconds=sum(answer.seconds for answer in answers),
+            message="",
         )
 
     def _info(self, name: str, kind: type[ctypes.c_int32 | ctypes.c_double]) -> float:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from optimizer.arrays import BoolArray, Check, FloatArray, IntArray, InvalidProblem, Series, freeze
+from optimizer.arrays import BoolArray, Check, CodeArray, FloatArray, InvalidProblem, Series, freeze
 
 if TYPE_CHECKING:
     from optimizer.audit import AuditReport
@@ -219,10 +219,24 @@ class Asset(ABC):
         """True if no wish that the lean model kept as a bound is worth breaking at its price."""
         return True
 
-    def idle(self, problem: DispatchProblem) -> Mapping[str, int | IntArray] | None:
-        """Where each variable family stands when the asset rests (see `builder.BASIC`): a start for the linear model.
+    def unplanned(
+        self, problem: DispatchProblem, left_kw: FloatArray
+    ) -> tuple[Mapping[str, int | CodeArray], FloatArray] | None:
+        """What it does without a plan: a start for the linear model. None: the asset knows no such start.
 
-        One basic entry per equality row of the asset. None: the asset knows no such start.
+        Parameters
+        ----------
+        problem
+            The site.
+        left_kw
+            What the site still needs, surplus negative, after all sun and the assets before this one, (T,); nan where one
+            of them takes whatever is left.
+
+        Returns
+        -------
+        tuple
+            Where each variable family stands (see `builder.BASIC`), and what is left then. Basic are one entry per
+            equality row of the asset, and one more in each interval in which it takes what is left.
         """
         return None
 

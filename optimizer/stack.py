@@ -29,16 +29,24 @@ def stacked(owners: Sequence[Owner]) -> Owner | None:
     owners
         Frozen dataclasses of one kind. They have been validated, so the stack is not.
     """
-    first = owners[0]
-    if any(type(owner) is not type(first) for owner in owners):
+    try:
+        return _stacked(owners)
+    except _DifferError:
         return None
-    kind: Any = type(first)
+
+
+class _DifferError(Exception):
+    """Two values that cannot stand in one stack."""
+
+
+def _stacked(owners: Sequence[Owner]) -> Owner:
+    kind: Any = type(owners[0])
+    if any(type(owner) is not kind for owner in owners):
+        raise _DifferError
     stack: Owner = object.__new__(kind)
     for field, read in _readers(kind):
         values = list(map(read, owners))
         value = tuple(values) if field in _OWN and len(set(values)) > 1 else _joined(values)
-        if value is None and values[0] is not None:
-            return None
         object.__setattr__(stack, field, value)
     return stack
 
@@ -66,28 +74,19 @@ def _readers(kind: type[Any]) -> list[tuple[str, attrgetter[Any]]]:
 
 
 def _joined(values: list[Any]) -> Any:
-    """The values of one field as one; None where that cannot be."""
+    """The values of one field as one."""
     first = values[0]
     if all(value is first for value in values):
         return first
     kinds = set(map(type, values))
     if kinds == {float}:
         return first if values.count(first) == len(values) else np.array(values)[:, None]
-    if kinds <= {float, np.ndarray}:
-        return np.array(np.broadcast_arrays(*values)) if float in kinds else _piled(values)
-    if kinds == {tuple}:
-        return _joined_tuples(values)
-    if is_dataclass(first):
-        return stacked(values)
-    return first if all(value == first for value in values) else None
-
-
-def _piled(series: list[Any]) -> Any:
-    return np.array(series) if len({one.shape for one in series}) == 1 else None
-
-
-def _joined_tuples(values: list[tuple[Any, ...]]) -> tuple[Any, ...] | None:
-    if len(set(map(len, values))) > 1:
-        return None
-    members = tuple(_joined(list(column)) for column in zip(*values, strict=True))
-    return None if any(member is None for member in members) else members
+    if kinds <= {float, np.ndarray} and len({np.shape(value) for value in values} - {()}) == 1:
+        return np.array(np.broadcast_arrays(*values) if float in kinds else values)
+    if kinds == {tuple} and len(set(map(len, values))) == 1:
+        return tuple(_joined(list(members)) for members in zip(*values, strict=True))
+    if len(kinds) == 1 and is_dataclass(first):
+        return _stacked(values)
+    if len(kinds) == 1 and not isinstance(first, np.ndarray) and all(value == first for value in values):
+        return first
+    raise _DifferError

@@ -59,6 +59,20 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Rest:
+    """entries += sums of factor * number: the few terms of an affine map that are in no run."""
+
+    entries: IntArray
+    """Entries of the stacked vectors."""
+    first: IntArray
+    """The first term of each; its last stands before the next entry's first."""
+    numbers: IntArray
+    """Number of theta of each term."""
+    factors: FloatArray
+    """Factor of each term."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Template:
     """A compiled shape."""
 
@@ -85,10 +99,10 @@ class Template:
     """How they depend on it, (moving, theta)."""
     runs: tuple[Run, ...]
     """Most of the same map, as evenly spaced entries that depend on evenly spaced numbers."""
-    rest: tuple[IntArray, sp.csr_array]
-    """What is left of it: entries, and how they depend on theta."""
-    tie: tuple[IntArray, IntArray]
-    """Columns that carry an order among equal plans, and the number that gives it."""
+    rest: Rest
+    """What is left of it."""
+    tie: tuple[tuple[slice, slice], ...]
+    """Columns that carry an order among equal plans, and the numbers that give it."""
     directions: frozenset[Family]
     """Binary families that only keep opposite powers apart, or a power off or at least at its least."""
     once: frozenset[Family]
@@ -142,9 +156,11 @@ class Template:
         for run in self.runs:
             part = theta[:, run.numbers]
             flat[:, run.entries] += part if run.factor == 1.0 else run.factor * part
-        entry, terms = self.rest
-        if entry.size:
-            flat[:, entry] += (terms @ theta.T).T
+        rest = self.rest
+        if rest.entries.size:
+            flat[:, rest.entries] += np.add.reduceat(
+                theta[:, rest.numbers] * rest.factors, rest.first, axis=1
+            )
         a, b, c, d, e = self.cuts
         flat[:, :a] /= np.array([problem.price_scale for problem in problems])[:, None]
         return Vectors(
@@ -362,24 +378,35 @@ def _runs(
     return runs, np.array(alone, dtype=np.int64)
 
 
-def _rest(affine: sp.csr_array, moving: IntArray, terms: IntArray) -> tuple[IntArray, sp.csr_array]:
-    """The named terms of an affine map: entries, and how they depend on theta."""
+def _rest(affine: sp.csr_array, moving: IntArray, terms: IntArray) -> Rest:
+    """The named terms (places in `affine.data`) of an affine map."""
+    terms = np.sort(terms)
     row = np.repeat(np.arange(moving.size), np.diff(affine.indptr))[terms]
-    rows, at = np.unique(row, return_inverse=True)
-    left = sp.csr_array((affine.data[terms], (at, affine.indices[terms])), shape=(rows.size, affine.shape[1]))
-    return moving[rows], left
+    entries, first = np.unique(row, return_index=True)
+    return Rest(
+        entries=moving[entries],
+        first=first,
+        numbers=affine.indices[terms].astype(np.int64),
+        factors=affine.data[terms],
+    )
 
 
 def _tie_map(
     affine: _Affine, slots: Mapping[Family, slice], n_columns: int, n_parameters: int
-) -> tuple[IntArray, IntArray]:
+) -> tuple[tuple[slice, slice], ...]:
     """Columns whose cost holds a `tie_` parameter, and that parameter; it enters with factor 1 (`SiteModel.prefer`)."""
     is_tie = np.zeros(n_parameters, dtype=bool)
     for (_, name), slot in slots.items():
         is_tie[slot] = name.startswith("tie_")
     entry, param = np.array(affine.entry, dtype=np.int64), np.array(affine.param, dtype=np.int64)
     kept = (entry < n_columns) & is_tie[param]
-    return entry[kept], param[kept]
+    entry, param = entry[kept], param[kept]
+    ends = np.flatnonzero((np.diff(entry) != 1) | (np.diff(param) != 1)) + 1
+    return tuple(
+        (slice(int(e[0]), int(e[-1]) + 1), slice(int(p[0]), int(p[-1]) + 1))
+        for e, p in zip(np.split(entry, ends), np.split(param, ends), strict=True)
+        if e.size
+    )
 
 
 def _columns_of(matrix: Any) -> IntArray:

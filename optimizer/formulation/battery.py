@@ -11,8 +11,8 @@ import numpy as np
 from optimizer.arrays import (
     BoolArray,
     Check,
+    CodeArray,
     FloatArray,
-    IntArray,
     Series,
     after,
     freeze,
@@ -21,6 +21,7 @@ from optimizer.arrays import (
 )
 from optimizer.formulation.builder import (
     AT_LOWER,
+    AT_UPPER,
     BASIC,
     Expr,
     SiteModel,
@@ -247,11 +248,32 @@ class Battery(Asset):
         """A direction where it charges and discharges at once."""
         return {"charging": direction_share(values.column("charge"), values.column("discharge"))}
 
-    def idle(self, problem: DispatchProblem) -> Mapping[str, int | IntArray] | None:
-        """At rest: powers at zero, stored energy basic."""
+    def unplanned(
+        self, problem: DispatchProblem, left_kw: FloatArray
+    ) -> tuple[Mapping[str, int | CodeArray], FloatArray] | None:
+        """It moves wherever that pays at the worth of energy left at the end, as if it could hold any amount.
+
+        Only the bounds of the stored energy are missed then, and the reduced costs are those of an optimum.
+        """
         if self.wear_segments or self.inverter is not None or self.asked_kw is not None:
             return None
-        return {"charge": AT_LOWER, "discharge": AT_LOWER, "stored": BASIC}
+        buys, sells = problem.prices.import_per_kwh, problem.prices.export_per_kwh
+        worth = end_value(self, problem)
+        worth_in = worth * self.charge_efficiency_frac
+        worth_out = worth / self.discharge_efficiency_frac + self.wear_per_kwh
+        takes = (left_kw < 0.0) & (sells < worth_in) | np.less(buys, worth_in)
+        gives = (left_kw > 0.0) & (buys > worth_out) | np.greater(sells, worth_out)
+        after_kw = left_kw + takes * self.charge_limit_kw - gives * self.discharge_limit_kw
+        settles = left_kw * after_kw < 0.0
+        moved = np.where(
+            settles & np.greater_equal(buys, worth_in) & np.less_equal(sells, worth_out), BASIC, AT_UPPER
+        )
+        codes: dict[str, int | CodeArray] = {
+            "charge": np.where(takes, moved, AT_LOWER),
+            "discharge": np.where(gives, moved, AT_LOWER),
+            "stored": BASIC,
+        }
+        return codes, np.where(moved == BASIC, np.nan, after_kw)
 
     def read(self, problem: DispatchProblem, values: Values) -> BatterySchedule:
         """Charge, discharge, stored energy and its value."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optimizer.arrays import Check, FloatArray, IntArray, Series, freeze
+from optimizer.arrays import Check, CodeArray, FloatArray, Series, freeze
 from optimizer.formulation.builder import AT_UPPER, SiteModel, Values, Vector
 from optimizer.formulation.site import slope_of
 from optimizer.ladder import TIE_BREAK
@@ -74,9 +74,11 @@ class Pv(Asset):
         """What is available; nothing at the bus when it hangs behind an inverter."""
         return 0.0, 0.0 if self.inverter is not None else self.available_kw
 
-    def idle(self, problem: DispatchProblem) -> Mapping[str, int | IntArray] | None:
+    def unplanned(
+        self, problem: DispatchProblem, left_kw: FloatArray
+    ) -> tuple[Mapping[str, int | CodeArray], FloatArray] | None:
         """Everything used."""
-        return None if self.inverter is not None else {"used": AT_UPPER}
+        return None if self.inverter is not None else ({"used": AT_UPPER}, left_kw)
 
     def read(self, problem: DispatchProblem, values: Values) -> PvSchedule:
         """Used and curtailed power."""
