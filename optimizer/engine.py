@@ -112,18 +112,30 @@ def solve_many(
     else:
         waiting = [(chunk, executor.submit(_answer_chunk, [problems[p] for p in chunk])) for chunk in chunks]
         for chunk, future in waiting:
-            for position, solution in zip(chunk, future.result(), strict=True):
-                object.__setattr__(solution, "problem", problems[position])
+            sent: _Sent = future.result()
+            for position, solution in zip(chunk, sent.solutions([problems[p] for p in chunk]), strict=True):
                 solutions[position] = solution
     return [solution for solution in solutions if solution is not None]
 
 
-def _answer_chunk(problems: list[DispatchProblem]) -> list[DispatchSolution]:
-    """What a worker does: answers without the questions, which need not travel back."""
+def _answer_chunk(problems: list[DispatchProblem]) -> _Sent:
+    """What a worker does."""
     solutions = solve_chunk(problems)
-    for solution in solutions:
-        object.__setattr__(solution, "problem", None)
-    return solutions
+    readings = [
+        _Reading(
+            schedules=solution.schedules,
+            import_kw=solution.import_kw,
+            export_kw=solution.export_kw,
+            unserved_kw=solution.unserved_kw,
+            surplus_kw=solution.surplus_kw,
+            bus_price_per_kwh=solution.bus_price_per_kwh,
+        )
+        for solution in solutions
+    ]
+    return _Sent(
+        readings=(stacked(readings) if _stack(problems[0]) else None) or readings,
+        verdicts=[(one.outcome, one.costs, one.unmet, one.report, one.audit) for one in solutions],
+    )
 
 
 def solve_chunk(problems: Sequence[DispatchProblem]) -> list[DispatchSolution]:
@@ -149,9 +161,14 @@ def solve_chunk(problems: Sequence[DispatchProblem]) -> list[DispatchSolution]:
 
 def stacked_sites(problems: Sequence[DispatchProblem], shape: Shape) -> DispatchProblem | None:
     """Problems of one shape as one (see `stack.py`); None where they cannot be, or gain nothing by it."""
-    if len(problems) == 1 or any(shape.site) or not all(asset.stacks() for asset in problems[0].assets):
+    if len(problems) == 1 or any(shape.site) or not _stack(problems[0]):
         return None
     return stacked(problems)
+
+
+def _stack(problem: DispatchProblem) -> bool:
+    """True if every asset of the site knows stacks."""
+    return all(asset.stacks() for asset in problem.assets)
 
 
 def _solved_together(
@@ -699,19 +716,10 @@ class _Solve:
     ) -> DispatchSolution:
         """What was read and what the audit said of it, put together."""
         self.template = template
-        return DispatchSolution(
-            problem=self.problem,
-            outcome=answer.outcome if not findings else Outcome.FAILED,
-            schedules=reading.schedules,
-            import_kw=reading.import_kw,
-            export_kw=reading.export_kw,
-            unserved_kw=reading.unserved_kw,
-            surplus_kw=reading.surplus_kw,
-            costs=costs,
-            unmet=unmet,
-            bus_price_per_kwh=reading.bus_price_per_kwh,
-            report=self._report(answer, soft=template.shape.soft),
-            audit=Audit(findings=findings) if findings else _PASSED,
+        outcome = answer.outcome if not findings else Outcome.FAILED
+        report = self._report(answer, soft=template.shape.soft)
+        return reading.solution(
+            self.problem, outcome, costs, unmet, report, Audit(findings=findings) if findings else _PASSED
         )
 
     def _nothing(self, answer: Answer) -> DispatchSolution:
@@ -754,6 +762,50 @@ class _Reading:
     unserved_kw: FloatArray
     surplus_kw: FloatArray
     bus_price_per_kwh: FloatArray
+
+    def solution(
+        self,
+        problem: DispatchProblem,
+        outcome: Outcome,
+        costs: tuple[CostLine, ...],
+        unmet: tuple[UnmetWish, ...],
+        report: SolveReport,
+        verdict: Audit,
+    ) -> DispatchSolution:
+        """The answer to one problem, with what else is to be said of it."""
+        return DispatchSolution(
+            problem=problem,
+            outcome=outcome,
+            schedules=self.schedules,
+            import_kw=self.import_kw,
+            export_kw=self.export_kw,
+            unserved_kw=self.unserved_kw,
+            surplus_kw=self.surplus_kw,
+            costs=costs,
+            unmet=unmet,
+            bus_price_per_kwh=self.bus_price_per_kwh,
+            report=report,
+            audit=verdict,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Sent:
+    """Solutions on their way from a worker: without the questions, and with their series in one piece where they stack.
+
+    To pickle each series by itself took longer than to check the plan.
+    """
+
+    readings: _Reading | list[_Reading]
+    verdicts: list[tuple[Outcome, tuple[CostLine, ...], tuple[UnmetWish, ...], SolveReport, Audit]]
+
+    def solutions(self, problems: Sequence[DispatchProblem]) -> list[DispatchSolution]:
+        """The answers to these problems."""
+        readings = self.readings if isinstance(self.readings, list) else rows(self.readings, len(problems))
+        return [
+            reading.solution(problem, *verdict)
+            for problem, reading, verdict in zip(problems, readings, self.verdicts, strict=True)
+        ]
 
 
 def _read(problem: DispatchProblem, template: Template, answer: Answer) -> _Reading:

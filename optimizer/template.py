@@ -90,7 +90,7 @@ class Template:
     binaries: Mapping[Family, Where]
     """Columns that stand for 0/1 decisions."""
     idle_rows: CodeArray
-    """Codes of the rows in an idle start: equations hold, all others have slack."""
+    """Codes of the rows in a start without a plan: equations hold, all others have slack."""
     constant: FloatArray
     """All vectors, one behind the other, at theta = 0."""
     moving: IntArray
