@@ -195,14 +195,12 @@ def _solved_together(
         standing = [k for k in standing if _stands(problems[k], template, own[k], answers[k])]
     finished: dict[int, DispatchSolution] = {}
     if len(standing) > 1:
+        theta = vectors.theta
         if len(standing) < len(works) or answer is None:
-            stack, answer = (
-                _stacked([problems[k] for k in standing]),
-                _stacked([answers[k] for k in standing]),
-            )
-        finished = _finished_together(
-            template, stack, vectors.theta[standing], answer, {k: works[k] for k in standing}
-        )
+            stack = _stacked([problems[k] for k in standing])
+            answer = _stacked([answers[k] for k in standing])
+            theta = theta[standing]
+        finished = _finished_together(template, stack, theta, answer, {k: works[k] for k in standing})
     return [finished.get(k) or work.follow(template, own[k], answers[k]) for k, work in enumerate(works)]
 
 
