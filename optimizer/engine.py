@@ -142,9 +142,6 @@ def solve_chunk(problems: Sequence[DispatchProblem]) -> list[DispatchSolution]:
     """Plans for problems of one shape."""
     shape = first_shape(problems[0])
     template, compiled = template_of(shape)
-    stack = stacked_sites(problems, shape)
-    together = template.vectors(problems, own_scratch(template.room(len(problems))), stack)
-    vectors = rows(together, len(problems))
     works = [_Solve(problem) for problem in problems]
     works[0].compile_seconds = compiled
     stack = stacked_sites(problems, shape)
