@@ -88,7 +88,9 @@ async def play(fault: Fault, plays: Sequence[Play], folder: Path) -> dict[str, S
         service = await stage.start(sabotaged=fault.sabotaged)
         await service.says("ready", within_s=300)
         for one in plays:
-            await cast.until(lambda n=one.name: steered(stage, n), within_s=180, what=f"{one.name} is steered")
+            await cast.until(
+                lambda n=one.name: steered(stage, n), within_s=180, what=f"{one.name} is steered"
+            )
         await cast.seconds(3)
         islands = [one.name for one in plays if one.island]
         for name in islands:
