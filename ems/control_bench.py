@@ -281,7 +281,8 @@ def _run(
             horizon=timedelta(hours=48),
             fast_loop=fast_loop,
             progress=lambda done, of_all=of_all: of_all(100 * done // count),  # type: ignore[misc]
-            jobs=min(4, os.cpu_count() or 1),
+            # rules are done before another process has started
+            jobs=min(4, os.cpu_count() or 1) if controller == "plan" else 1,
         )
         saved += [report.cost_idle - report.cost for report in reports]
         possible += [report.cost_idle - report.cost_hindsight for report in reports]
