@@ -431,14 +431,15 @@ def bench(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="control: a folder with a year of the ten homes and of prices, instead of the demo's weeks."
+            help="control: a folder with a year of the ten homes and of prices, of which eight weeks replace the demo's."
         ),
     ] = None,
 ) -> None:
     """Measure the figures this project publishes, as ratios taken in one run."""
     from ems.bench import figures_of
 
-    figures = figures_of(what.value, data=data)
+    with progress_bar("measuring", 100) as tell:
+        figures = figures_of(what.value, data=data, progress=tell)
     if as_json:
         typer.echo(json.dumps(json_ready(figures), indent=2))
         return

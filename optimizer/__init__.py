@@ -50,7 +50,8 @@ from optimizer.solution import (
     StoreSchedule,
     UnmetWish,
 )
-from optimizer.value import StoredWorth, ValuedDispatch
+from optimizer.value import ValuedDispatch
+from optimizer.worth import StoredWorth
 
 __all__ = [
     "LADDER",

@@ -237,11 +237,6 @@ class Solver:
             self._highs, len(at), _address(at), _address(lower), _address(upper)
         )
 
-    def change_row(self, row: int, value: float) -> None:
-        """A new right-hand side for one equation of the loaded problem."""
-        side = ctypes.c_double(value)
-        self._c.Highs_changeRowBounds(self._highs, row, side, side)
-
     def run(self, *, whole: bool = False) -> Answer:
         """Solve what is loaded; `whole` for mixed-integer problems."""
         c, highs = self._c, self._highs

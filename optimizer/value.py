@@ -1,62 +1,43 @@
-"""The fast loop's answer from the marginal values of stored energy: exact where one battery is all there is to decide.
+"""The fast loop's answer from the worth of stored energy, where one battery is all there is to decide.
 
-The plan's rest is asked once what energy in the battery is worth after the first interval. That worth is concave and
-piecewise linear, so a few solves of the compiled model find it exactly (its duals are the slopes). Afterwards the first
-interval has one free power, the battery's, and the best one lies where some slope changes: those few points are compared.
+What energy in the battery is worth after the first interval is found once (`worth.py`), from what every later interval can
+do with it. Afterwards the first interval has one free power, the battery's, and the best one lies where some slope changes:
+those few points are compared. With one sure course of the day this is the decision of a new solve of the compiled model
+(tested), whose own parameters are read here.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf, isfinite
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from optimizer.arrays import FloatArray, Series
-from optimizer.engine import AssetValues, broken_families, own_solver, template_of
 from optimizer.fast import FirstInterval, WarmDispatch
 from optimizer.formulation.battery import Battery
 from optimizer.formulation.inverter import HybridInverter
 from optimizer.formulation.pv import Pv
 from optimizer.formulation.site import limit_price, site_parameters, site_shape
-from optimizer.highs import Basis
+from optimizer.moment import Moments
 from optimizer.problem import DispatchProblem
 from optimizer.solution import Outcome
+from optimizer.worth import SAME_KWH, Band, Moves, StoredWorth, worth_after_first
 
-_SAME = 1e-7
-"""Gap at which the worth found so far is the worth, as a share of a full battery at the price scale."""
-_REACHES = 2.0
-"""How far a worth is traced, in what the first interval can move at full power: the filling itself moves meanwhile."""
-_MOST_SOLVES = 48
-"""Solves that tracing a worth may take; beyond, the site is re-solved at every call."""
 _APART_KW = 1e-9
 """Battery powers nearer to each other than this are one candidate [kW]."""
 _TINY_KW = 1e-9
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredWorth:
-    """What energy in the battery is worth after the first interval: concave, straight between its points."""
-
-    stored_kwh: FloatArray
-    """Points, rising [kWh], shape (K,)."""
-    worth: FloatArray
-    """Worth at each point, up to a constant [currency], shape (K,)."""
-
-    def per_kwh(self, stored_kwh: float) -> float:
-        """Worth of one more kWh [currency/kWh]."""
-        right = int(np.clip(np.searchsorted(self.stored_kwh, stored_kwh, "right"), 1, len(self.worth) - 1))
-        rise = self.worth[right] - self.worth[right - 1]
-        return float(rise / (self.stored_kwh[right] - self.stored_kwh[right - 1]))
+_Hours = TypeVar("_Hours", float, FloatArray)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _First:
-    """Constants of the first interval, read from the parameters of the compiled model."""
+    """Constants of the first interval, as in `Moments`."""
 
     hours: float
     import_cost: float
@@ -95,13 +76,19 @@ class ValuedDispatch:
     problem
         The site and its horizon.
     besides
-        What may come instead, with its probability: the same site with other forecasts. Stored energy is then worth the
-        mean over all, so that the decision of now suits all of them; `problem` keeps the probability that is left.
-        Where every call is a solve, `problem` alone counts.
+        What may come instead, with its probability: the same site with another load and another sun. `problem` keeps the
+        probability that is left. Where every call is a solve, `problem` alone counts.
+    half_life_h
+        Time in which the odds that the day still is on the course it is on fall to half [h]; it goes on along any of the
+        courses then, by their probability. Endless: each course is known to its end once it has begun.
     """
 
     def __init__(
-        self, problem: DispatchProblem, besides: Sequence[tuple[float, DispatchProblem]] = ()
+        self,
+        problem: DispatchProblem,
+        besides: Sequence[tuple[float, DispatchProblem]] = (),
+        *,
+        half_life_h: float = inf,
     ) -> None:
         self.problem = problem
         self._warm: WarmDispatch | None = None
@@ -109,8 +96,8 @@ class ValuedDispatch:
         parts = _parts(problem)
         if parts is not None:
             self._battery, self._pv, self._inverter = parts
-            self._first = _first(problem, *parts)
-            self._solved = _expected_worth(problem, besides, self._battery, self._first)
+            self._first = _first(_moments(problem, *parts), float(problem.hours[0]))
+            self._solved = _expected_worth(problem, besides, half_life_h)
         if self._solved is None:
             self._warm = WarmDispatch(problem)
         else:
@@ -165,20 +152,15 @@ class ValuedDispatch:
         export_limit_kw: float,
         hours: float,
     ) -> FirstInterval | None:
-        """Compare the points at which a slope changes; None where the traced stretch does not reach."""
+        """Compare the points at which a slope changes; None where more is stored than there is room for."""
         first, battery, worth = self._first, self._battery, self._solved
-        if worth is None:
+        held_kwh = min(max(stored_kwh, 0.0), battery.capacity_kwh)
+        if worth is None or abs(held_kwh - stored_kwh) > SAME_KWH:
             return None
-        gain_h = hours * battery.charge_efficiency_frac
-        drain_h = hours / battery.discharge_efficiency_frac
+        stored_kwh = held_kwh
+        gain_h, drain_h = _hours_of_power(battery, hours)
         lowest_kw = -min(first.discharge_limit_kw, stored_kwh / drain_h)
         highest_kw = min(first.charge_limit_kw, (battery.capacity_kwh - stored_kwh) / gain_h)
-        low_kwh, high_kwh = self._knees_kwh[0], self._knees_kwh[-1]
-        slack_kwh = 1e-9 * battery.capacity_kwh
-        if stored_kwh + drain_h * lowest_kw < low_kwh - slack_kwh:
-            return None
-        if stored_kwh + gain_h * highest_kw > high_kwh + slack_kwh:
-            return None
         must_use = self._pv is not None and not self._pv.curtailable and self._pv.inverter is None
         site = _Bus(
             first=first,
@@ -195,8 +177,11 @@ class ValuedDispatch:
         lowest_kw, highest_kw = max(lowest_kw, low_kw), min(highest_kw, high_kw)
         if highest_kw < lowest_kw:
             return None
+        begin = bisect_right(self._knees_kwh, stored_kwh + drain_h * lowest_kw)
+        end = bisect_right(self._knees_kwh, stored_kwh + gain_h * highest_kw)
         knees_kw = [
-            (knee - stored_kwh) / (gain_h if knee > stored_kwh else drain_h) for knee in self._knees_kwh
+            (knee - stored_kwh) / (gain_h if knee > stored_kwh else drain_h)
+            for knee in self._knees_kwh[begin:end]
         ]
         wanted = {0.0, lowest_kw, highest_kw, *knees_kw, *site.battery_knees_kw()}
         share = hours / first.hours
@@ -440,151 +425,116 @@ def _parts(problem: DispatchProblem) -> tuple[Battery, Pv | None, HybridInverter
         or np.min(grid.import_rating_kw) < inf
         or np.min(grid.export_rating_kw) < inf
         or problem.intervals < 2
+        or battery.capacity_kwh <= 0.0
     )
     if not plain or np.any(np.asarray(prices.export_per_kwh) > prices.import_per_kwh):
         return None
     return battery, roofs[0] if roofs else None, inverters[0] if inverters else None
 
 
-def _at_first(value: Series) -> float:
-    return float(np.asarray(value).reshape(-1)[0])
+def _first(moments: Moments, hours: float) -> _First:
+    """Take the first interval's numbers out of all."""
+    return _First(
+        hours=hours,
+        import_cost=float(moments.import_cost[0, 0]),
+        export_gain=float(moments.export_gain[0, 0]),
+        excess_cost=float(moments.excess_cost[0, 0]),
+        import_limit_kw=float(moments.import_limit_kw[0, 0]),
+        export_limit_kw=float(moments.export_limit_kw[0, 0]),
+        charge_cost=float(moments.charge_cost[0, 0]),
+        discharge_cost=float(moments.discharge_cost[0, 0]),
+        used_cost=float(moments.used_cost[0, 0]),
+        to_ac_cost=float(moments.to_ac_cost[0, 0]),
+        to_dc_cost=float(moments.to_dc_cost[0, 0]),
+        charge_limit_kw=float(moments.charge_limit_kw[0, 0]),
+        discharge_limit_kw=float(moments.discharge_limit_kw[0, 0]),
+        rating_kw=float(moments.rating_kw[0, 0]),
+        to_ac_eff=moments.to_ac_eff,
+        to_dc_eff=moments.to_dc_eff,
+        draws_from_bus=moments.draws_from_bus,
+    )
 
 
-def _first(
+def _moments(
     problem: DispatchProblem, battery: Battery, pv: Pv | None, inverter: HybridInverter | None
-) -> _First:
-    """Read the first interval's numbers where the compiled model reads them."""
+) -> Moments:
+    """Read every interval's numbers where the compiled model reads them."""
     money = site_parameters(problem, site_shape(problem, soft=True))["grid"]
     storing = battery.parameters(problem)
     using = {} if pv is None else pv.parameters(problem)
     passing = {} if inverter is None else inverter.parameters(problem)
-    return _First(
-        hours=float(problem.hours[0]),
-        import_cost=_at_first(money["import_cost"]) + _at_first(money["tie_import"]),
-        export_gain=-_at_first(money["export_cost"]) - _at_first(money["tie_export"]),
-        excess_cost=limit_price(problem) * float(problem.hours[0]),
-        import_limit_kw=_at_first(problem.grid.import_limit_kw),
-        export_limit_kw=_at_first(problem.grid.export_limit_kw),
-        charge_cost=_at_first(storing["tie_charge"]),
-        discharge_cost=_at_first(storing["tie_discharge"]) + _at_first(storing["discharge_cost"]),
-        used_cost=_at_first(using.get("tie_used", 0.0)),
-        to_ac_cost=_at_first(passing.get("tie_to_ac", 0.0)),
-        to_dc_cost=_at_first(passing.get("tie_to_dc", 0.0)),
-        charge_limit_kw=_at_first(battery.charge_limit_kw),
-        discharge_limit_kw=_at_first(battery.discharge_limit_kw),
-        rating_kw=inf if inverter is None else _at_first(inverter.rating_kw),
+
+    def column(series: Series) -> FloatArray:
+        return np.broadcast_to(np.asarray(series, dtype=np.float64), problem.intervals)[:, None]
+
+    sun_kw = column(0.0 if pv is None else pv.available_kw)
+    return Moments(
+        load_kw=column(problem.load_kw),
+        sun_kw=sun_kw,
+        import_cost=column(np.asarray(money["import_cost"]) + money["tie_import"]),
+        export_gain=column(-np.asarray(money["export_cost"]) - money["tie_export"]),
+        excess_cost=column(limit_price(problem) * problem.hours),
+        import_limit_kw=column(problem.grid.import_limit_kw),
+        export_limit_kw=column(problem.grid.export_limit_kw),
+        charge_cost=column(storing["tie_charge"]),
+        discharge_cost=column(np.asarray(storing["tie_discharge"]) + storing["discharge_cost"]),
+        used_cost=column(using.get("tie_used", 0.0)),
+        to_ac_cost=column(passing.get("tie_to_ac", 0.0)),
+        to_dc_cost=column(passing.get("tie_to_dc", 0.0)),
+        charge_limit_kw=column(battery.charge_limit_kw),
+        discharge_limit_kw=column(battery.discharge_limit_kw),
+        rating_kw=column(np.inf if inverter is None else inverter.rating_kw),
         to_ac_eff=1.0 if inverter is None else inverter.to_ac_efficiency_frac,
         to_dc_eff=1.0 if inverter is None else inverter.to_dc_efficiency_frac,
         draws_from_bus=True if inverter is None else inverter.draws_from_bus,
+        curtailable=pv is not None and (pv.curtailable or pv.inverter is not None),
+        sun_on_dc=pv is not None and pv.inverter is not None,
+        battery_on_dc=battery.inverter is not None,
     )
 
 
 def _expected_worth(
-    problem: DispatchProblem,
-    besides: Sequence[tuple[float, DispatchProblem]],
-    battery: Battery,
-    first: _First,
+    problem: DispatchProblem, besides: Sequence[tuple[float, DispatchProblem]], half_life_h: float
 ) -> StoredWorth | None:
-    """Mean of the worths in all that may come; None as soon as one of them cannot be traced."""
-    cases = [(1.0 - sum(weight for weight, _ in besides), problem), *besides]
-    worths: list[tuple[float, StoredWorth]] = []
-    basis: Basis | None = None
-    for weight, case in cases:
-        worth, basis = _trace(case, battery, first, basis)
-        if worth is None:
+    """Worth of stored energy after the first interval, with all in mind that may come; None where it has none of its own."""
+    courses = [(1.0 - sum(weight for weight, _ in besides), problem), *besides]
+    moves, battery = [], problem.of(Battery)[0]
+    for _, course in courses:
+        parts = _parts(course)
+        if parts is None:
             return None
-        worths.append((weight, worth))
-    if len(worths) == 1:
-        return worths[0][1]
-    stored_kwh = np.unique(np.concatenate([worth.stored_kwh for _, worth in worths]))
-    mean = sum(weight * np.interp(stored_kwh, worth.stored_kwh, worth.worth) for weight, worth in worths)
-    return StoredWorth(stored_kwh=stored_kwh, worth=np.asarray(mean))
-
-
-def _trace(
-    problem: DispatchProblem, battery: Battery, first: _First, basis: Basis | None
-) -> tuple[StoredWorth | None, Basis | None]:
-    """Find the worth of stored energy wherever the first interval can bring it; None where that is not concave.
-
-    The battery rests in the first interval of the model that is solved, so what is stored after it is what is given.
-    Between two points whose tangents meet on the curve there is exactly one bend, at the meeting point. `basis` is where
-    the solver starts, the one returned where it ended.
-    """
-    rest = np.array(np.broadcast_to(battery.charge_limit_kw, problem.intervals), dtype=np.float64)
-    give = np.array(np.broadcast_to(battery.discharge_limit_kw, problem.intervals), dtype=np.float64)
-    rest[0] = give[0] = 0.0
-    reach_up = first.hours * battery.charge_efficiency_frac * first.charge_limit_kw
-    reach_down = first.hours / battery.discharge_efficiency_frac * first.discharge_limit_kw
-    low = max(0.0, battery.stored_kwh - _REACHES * reach_down)
-    high = min(battery.capacity_kwh, battery.stored_kwh + _REACHES * reach_up)
-    if high - low <= 1e-6:
-        return None, basis
-    ask = _Asker(problem, replace(battery, charge_limit_kw=rest, discharge_limit_kw=give), basis)
-    return _concave(ask, low, high, problem.price_scale * max(1.0, battery.capacity_kwh)), ask.basis()
-
-
-def _concave(ask: _Asker, low: float, high: float, scale: float) -> StoredWorth | None:
-    """Find every bend of a concave curve between two points."""
-    left, right = ask(low), ask(high)
-    if left is None or right is None:
-        return None
-    points = [(low, left[0])]
-    waiting = [((low, *left), (high, *right))]
-    while waiting:
-        (a, worth_a, slope_a), (b, worth_b, slope_b) = waiting.pop()
-        straight = worth_a + slope_a * (b - a) - worth_b
-        if straight <= _SAME * scale or slope_a - slope_b <= 1e-12 or b - a <= 1e-7:
-            points.append((b, worth_b))
-            continue
-        meet = min(max((worth_b - worth_a + slope_a * a - slope_b * b) / (slope_a - slope_b), a), b)
-        top = worth_a + slope_a * (meet - a)
-        found = ask(meet) if ask.count < _MOST_SOLVES else None
-        if found is None:
-            return None
-        if top - found[0] <= _SAME * scale:
-            points += [(meet, found[0]), (b, worth_b)]
-            continue
-        middle = (meet, *found)
-        waiting += [(middle, (b, worth_b, slope_b)), ((a, worth_a, slope_a), middle)]
-    return StoredWorth(
-        stored_kwh=np.array([kwh for kwh, _ in points]), worth=np.array([worth for _, worth in points])
+        moves.append(_moves(_moments(course, *parts), battery, course.hours[:, None]))
+    storing = battery.parameters(problem)
+    floor_kwh, floor_cost, ceiling_kwh, ceiling_cost, end_cost = (
+        np.broadcast_to(storing[name], problem.intervals)
+        for name in ("floor_kwh", "floor_cost", "ceiling_kwh", "ceiling_cost", "end_cost")
+    )
+    return worth_after_first(
+        Moves(*(np.stack(series, axis=1) for series in zip(*moves, strict=True))),
+        np.array([weight for weight, _ in courses]),
+        np.exp2(-problem.hours / half_life_h),
+        capacity_kwh=battery.capacity_kwh,
+        band=Band(
+            floor_kwh=floor_kwh, floor_cost=floor_cost, ceiling_kwh=ceiling_kwh, ceiling_cost=ceiling_cost
+        ),
+        end_value_per_kwh=-float(end_cost[-1]),
     )
 
 
-class _Asker:
-    """Solves the model with the battery resting in the first interval, once per filling asked for."""
+def _moves(moments: Moments, battery: Battery, hours: FloatArray) -> Moves:
+    """What each interval can do with stored energy: the cost of the site at each of its bends."""
+    low_kw, high_kw = moments.reach_kw()
+    wanted_kw = np.concatenate([moments.bends_kw(), np.zeros_like(low_kw), low_kw, high_kw], axis=1)
+    powers_kw = -np.sort(-np.clip(wanted_kw, low_kw, high_kw), axis=1)
+    gain_h, drain_h = _hours_of_power(battery, hours)
+    moved_kwh = powers_kw * np.where(powers_kw > 0.0, gain_h, drain_h)
+    gains = -moments.cost(powers_kw)
+    pieces_kwh = -np.diff(moved_kwh, axis=1)
+    apart = pieces_kwh > SAME_KWH
+    gains_per_kwh = np.divide(np.diff(gains, axis=1), pieces_kwh, out=np.zeros_like(pieces_kwh), where=apart)
+    return Moves(moved_kwh[:, 0], gains[:, 0], np.where(apart, pieces_kwh, 0.0), gains_per_kwh)
 
-    def __init__(self, problem: DispatchProblem, battery: Battery, basis: Basis | None) -> None:
-        assets = tuple(battery if asset.name == battery.name else asset for asset in problem.assets)
-        self.count = 0
-        self._problem = replace(problem, assets=assets)
-        self._battery = battery
-        self._key = f"a{self._problem.position(battery.name)}"
-        self._template, _ = template_of(site_shape(self._problem, soft=True))
-        self._vectors = self._template.own_vectors(self._problem)
-        self._row = int(
-            np.arange(self._template.row_count)[self._template.rows[self._key, "stored_balance"]][0]
-        )
-        self._solver = own_solver()
-        self._solver.use_presolve(basis is None)
-        self._solver.load(self._template, self._vectors)
-        if basis is not None:
-            self._solver.start(basis)
 
-    def basis(self) -> Basis | None:
-        """Where the solver ended; None if nowhere."""
-        return self._solver.basis()
-
-    def __call__(self, stored_kwh: float) -> tuple[float, float] | None:
-        """Worth and its slope with that much stored; None where the answer cannot be used."""
-        rhs = self._vectors.row_lower[self._row] + stored_kwh - self._battery.stored_kwh
-        self._solver.change_row(self._row, rhs)
-        self._solver.limit(seconds=self._problem.time_limit_s, gap=0.0)
-        answer = self._solver.run()
-        self._solver.use_presolve(False)
-        self.count += 1
-        scale = self._problem.price_scale
-        if answer.outcome is not Outcome.OPTIMAL or broken_families(self._problem, self._template, answer):
-            return None
-        values = AssetValues(self._template, answer, self._key, scale)
-        return -answer.objective * scale, -float(values.row_dual("stored_balance")[0])
+def _hours_of_power(battery: Battery, hours: _Hours) -> tuple[_Hours, _Hours]:
+    """What a kW charged adds to the store, and a kW discharged takes from it [kWh/kW]."""
+    return hours * battery.charge_efficiency_frac, hours / battery.discharge_efficiency_frac

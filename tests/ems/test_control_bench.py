@@ -1,8 +1,10 @@
 """What the bench of control measures with: made loads, prices beside the homes, answers read off a field."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from ems import control_bench
 from ems.bench import figures_of
 from ems.control_bench import FEE_PER_KWH, TAX
 from ems.errors import DataError, EmsError
+from ems.history import DAYS
+from ems.recorded import Recording
 from ems.step_field import LIMIT_KW, PERIOD_S, Watched, jumps_at_s
 
 
@@ -52,6 +56,34 @@ def test_answers_are_read_off_what_a_home_did() -> None:
 def test_homes_jump_one_after_the_other() -> None:
     firsts = [jumps_at_s(home, 4, start_s=0.0, until_s=100.0)[0] for home in range(4)]
     assert firsts == [0.0, 10.0, 20.0, 30.0]
+
+
+def test_weeks_of_a_year_begin_on_mondays_with_history_before_them() -> None:
+    hours = 365 * 24
+    year = Recording(
+        start_at=datetime(2016, 8, 1, 7, tzinfo=UTC),
+        step=timedelta(hours=1),
+        columns={"load_kw": np.zeros(hours)},
+        filled_gaps=0,
+    )
+    starts_at = control_bench._evenly_spaced(year, 7, zone="America/Los_Angeles")
+    local = [at.astimezone(ZoneInfo("America/Los_Angeles")) for at in starts_at]
+    assert len(set(starts_at)) == control_bench.SPANS
+    assert {(at.weekday(), at.hour) for at in local} == {(0, 0)}, "also where the clocks were changed"
+    assert starts_at[0] - year.start_at >= timedelta(days=DAYS)
+    end_at = year.start_at + timedelta(hours=hours)
+    assert end_at - timedelta(days=14) < starts_at[-1] <= end_at - timedelta(days=7)
+    apart = np.diff([at.timestamp() for at in starts_at]) / timedelta(weeks=1).total_seconds()
+    assert np.ptp(apart) < 1.1
+
+
+def test_progress_of_parts_is_one_progress() -> None:
+    told: list[int] = []
+    for part in range(4):
+        share = control_bench._share_of(control_bench._share_of(told.append, part // 2, 2), part % 2, 2)
+        share(0)
+        share(100)
+    assert told == [0, 25, 25, 50, 50, 75, 75, 100]
 
 
 def test_data_for_the_bench_is_asked_for_by_name(tmp_path: Path) -> None:

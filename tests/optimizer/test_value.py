@@ -145,17 +145,73 @@ def test_a_site_with_more_to_decide_is_solved_anew() -> None:
     assert by_worth.net_consumption_kw == pytest.approx(dict(by_solve.net_consumption_kw), abs=POWER_KW)
 
 
-def test_a_filling_the_trace_did_not_reach_is_solved_anew() -> None:
-    """Half an hour at 4 kW moves 2 kWh; a battery that is suddenly 4 kWh fuller is somewhere else."""
+def test_a_filling_far_from_that_of_the_plan_is_answered_alike() -> None:
+    """Half an hour at 4 kW moves 2 kWh; a battery that is suddenly 5.5 kWh fuller is somewhere else."""
     problem = site(2)
     battery = problem.asset("battery")
     assert isinstance(battery, Battery)
     problem = replace(problem, assets=(*problem.assets[:-1], replace(battery, stored_kwh=0.5)))
     valued, warm = ValuedDispatch(problem), WarmDispatch(problem)
-    now = {"load_kw": 1.0, "stored_kwh": {"battery": 6.0}}
-    by_worth, by_solve = valued.resolve_first(**now), warm.resolve_first(**now)  # type: ignore[arg-type]
-    assert by_worth.solver_seconds > 0.0
-    assert by_worth.net_consumption_kw == pytest.approx(dict(by_solve.net_consumption_kw), abs=POWER_KW)
+    for stored_kwh in (0.0, 6.0, 6.4 + 1e-12):
+        now = {"load_kw": 1.0, "stored_kwh": {"battery": stored_kwh}}
+        by_worth, by_solve = valued.resolve_first(**now), warm.resolve_first(**now)  # type: ignore[arg-type]
+        assert by_worth.solver_seconds == 0.0
+        assert by_worth.net_consumption_kw == pytest.approx(dict(by_solve.net_consumption_kw), abs=POWER_KW)
+
+
+def other_day(problem: DispatchProblem, load: float, sun: float) -> DispatchProblem:
+    """The same site with more or less load and sun."""
+    roof, battery = problem.asset("roof"), problem.asset("battery")
+    assert isinstance(roof, Pv)
+    return replace(
+        problem,
+        load_kw=load * problem.load_kw,
+        assets=(
+            *(a for a in problem.assets if a not in (roof, battery)),
+            replace(roof, available_kw=sun * roof.available_kw),
+            battery,
+        ),
+    )
+
+
+@pytest.mark.parametrize("hybrid", [False, True], ids=["at the bus", "behind a hybrid inverter"])
+def test_on_days_that_never_turn_stored_energy_is_worth_the_mean_over_them(hybrid: bool) -> None:
+    problem = site(3, hybrid=hybrid, dynamic=True)
+    others = [(0.3, other_day(problem, 1.5, 0.7)), (0.2, other_day(problem, 0.6, 1.2))]
+    together = ValuedDispatch(problem, others).worth
+    alone = [ValuedDispatch(course).worth for course in (problem, *(other for _, other in others))]
+    assert together is not None
+    mean = sum(
+        weight * np.interp(together.stored_kwh, one.stored_kwh, one.worth - one.worth[0])
+        for weight, one in zip((0.5, 0.3, 0.2), alone, strict=True)
+        if one is not None
+    )
+    # kept at a hundred fillings, so bends between them are cut by less than a thousandth of what a full battery is worth
+    most = float(np.ptp(together.worth))
+    assert together.worth - together.worth[0] == pytest.approx(mean, abs=2e-3 * most)
+
+
+def test_what_a_kwh_is_worth_depends_on_whether_the_day_may_turn() -> None:
+    """Ten dear half hours of 0.4 or 2 kW, 2 or 10 kWh. If the day is one or the other to its end, what is stored beyond
+    2 kWh is wanted on one of two days; if every half hour is anew one or the other, 4 kWh are used up nearly always and
+    8 kWh hardly ever."""
+    prices, low = np.full(N, 0.1), np.zeros(N)
+    prices[20:30], low[20:30] = 0.5, 0.4
+    battery = Battery(
+        name="battery", capacity_kwh=12.0, stored_kwh=6.0, charge_limit_kw=0.0, discharge_limit_kw=8.0,
+        discharge_efficiency_frac=1.0, end_value_per_kwh=0.0,
+    )  # fmt: skip
+    home = DispatchProblem(
+        site_id="home", hours=np.full(N, 0.5), load_kw=low, prices=Prices(import_per_kwh=prices), assets=(battery,)
+    )  # fmt: skip
+    busy = replace(home, load_kw=5.0 * low)
+    stays = ValuedDispatch(home, [(0.5, busy)]).worth
+    turns = ValuedDispatch(home, [(0.5, busy)], half_life_h=1e-3).worth
+    assert stays is not None
+    assert turns is not None
+    assert stays.per_kwh(4.0) == pytest.approx(0.25, abs=1e-3)
+    assert turns.per_kwh(4.0) == pytest.approx(0.5, abs=0.03)
+    assert turns.per_kwh(8.0) < 0.1
 
 
 @pytest.mark.parametrize("tiny", [1e-7, 1e-12, 1.2e-38, 5e-324])
