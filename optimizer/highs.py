@@ -166,6 +166,24 @@ class Solver:
             raise AssertionError("HiGHS refuses the model")
         self._lower, self._upper, self._rows = vectors.lower, vectors.upper, template.row_count
 
+    def add_rows(self, rows: Sequence[tuple[IntArray, FloatArray, float]]) -> None:
+        """Add rows to the loaded problem: columns, their entries, and what the row is at least."""
+        starts = np.cumsum([0, *(columns.size for columns, _, _ in rows[:-1])]).astype(np.int32)
+        index = np.concatenate([columns for columns, _, _ in rows]).astype(np.int32)
+        entries = np.concatenate([values for _, values, _ in rows])
+        least = np.array([bound for _, _, bound in rows])
+        most = np.full(len(rows), np.inf)
+        arguments = [self._highs, len(rows), _address(least), _address(most)]
+        arguments += [len(index), _address(starts), _address(index), _address(entries)]
+        if self._c.Highs_addRows(*arguments) == _ERROR:
+            raise AssertionError("HiGHS refuses the rows")
+        self._rows += len(rows)
+
+    def release_rows(self, first: int) -> None:
+        """Let the rows from `first` on bind nothing any more; the next run starts where the last one ended."""
+        for row in range(first, self._rows):
+            self._c.Highs_changeRowBounds(self._highs, row, ctypes.c_double(-np.inf), ctypes.c_double(np.inf))
+
     def start(self, basis: Basis) -> None:
         """Start the next run from a basis of the same shape."""
         columns, rows = basis

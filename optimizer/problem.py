@@ -8,7 +8,7 @@ T + 1 fence posts.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,7 +18,7 @@ from optimizer.arrays import BoolArray, Check, CodeArray, FloatArray, InvalidPro
 
 if TYPE_CHECKING:
     from optimizer.audit import AuditReport
-    from optimizer.formulation.builder import SiteModel, Values
+    from optimizer.formulation.builder import Cut, SiteModel, Values
     from optimizer.solution import AssetSchedule
 
 __all__ = [
@@ -250,6 +250,14 @@ class Asset(ABC):
         What is not named here asks for what its binaries stand at.
         """
         return {}
+
+    def heat_reach(self, problem: DispatchProblem) -> Series:
+        """The most heat it can give to its node [kW], scalar or (T,), whatever is decided."""
+        return 0.0
+
+    def cuts(self, problem: DispatchProblem, values: Sequence[Values]) -> list[Cut]:
+        """Inequalities that hold for whole numbers and that a relaxed answer breaks; `values` of all assets, in order."""
+        return []
 
     def constant_cost(self, problem: DispatchProblem) -> float:
         """Part of the cost that no decision changes, left out of the objective [currency]."""

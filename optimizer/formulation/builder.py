@@ -15,7 +15,7 @@ import numpy as np
 import pyomo.environ as pyo
 
 if TYPE_CHECKING:
-    from optimizer.arrays import BoolArray, FloatArray, Series
+    from optimizer.arrays import BoolArray, FloatArray, IntArray, Series
     from optimizer.formulation.tariff import MoneyShape
     from optimizer.problem import Asset
 
@@ -55,8 +55,21 @@ class Shape:
     """Kind and structure of each asset."""
 
 
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """An inequality that every plan keeps and a relaxed answer breaks: sum of entry * column >= least."""
+
+    terms: tuple[tuple[int, str, IntArray, FloatArray], ...]
+    """Position of an asset, name of a variable family, its members, and an entry for each."""
+    least: float
+    """What the sum is at least."""
+
+
 class Values(Protocol):
     """The part of a solution vector that belongs to one asset, read by family."""
+
+    def has(self, name: str) -> bool:
+        """True if the shape has the variable family."""
 
     def column(self, name: str) -> FloatArray:
         """Values of a variable family; zeros where the shape does not have it."""

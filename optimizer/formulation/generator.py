@@ -174,6 +174,10 @@ class Generator(Asset):
         """Its limit, out."""
         return 0.0, self.limit_kw
 
+    def heat_reach(self, problem: DispatchProblem) -> Series:
+        """What it gives at its limit."""
+        return 0.0 if self.heat_node is None else np.multiply(self.heat_per_kwh, self.limit_kw)
+
     def broken(self, problem: DispatchProblem, values: Values) -> Mapping[str, BoolArray]:
         """Everywhere, if it is half on."""
         if not self.commits:

@@ -6,14 +6,24 @@ node, and a building with `cools=True` takes it.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from optimizer.arrays import BoolArray, Check, FloatArray, Series, freeze
-from optimizer.formulation.builder import SiteModel, Values, Vector, add_least_power, least_share, weak_power
+from optimizer.formulation.builder import (
+    EXCLUSIVE_KW,
+    Cut,
+    SiteModel,
+    Values,
+    Vector,
+    add_least_power,
+    least_share,
+    weak_power,
+)
+from optimizer.formulation.lots import Stock, Stretch, broken_stretches
 from optimizer.formulation.site import ramp, slope_of
 from optimizer.ladder import LADDER
 from optimizer.problem import Asset, DispatchProblem
@@ -21,6 +31,9 @@ from optimizer.solution import AssetSchedule
 
 if TYPE_CHECKING:
     from optimizer.audit import AuditReport
+
+_LEAST_CUT_DEGC = 1e-3
+"""An inequality that a relaxed answer breaks by less is not worth a row [degC]."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -76,6 +89,10 @@ class HeatPump(Asset):
     def reach(self, problem: DispatchProblem) -> tuple[Series, Series]:
         """Its limit."""
         return self.limit_kw, 0.0
+
+    def heat_reach(self, problem: DispatchProblem) -> Series:
+        """What it pumps at its limit."""
+        return np.multiply(self.cop, self.limit_kw)
 
     def broken(self, problem: DispatchProblem, values: Values) -> Mapping[str, BoolArray]:
         """Where it runs below its least power."""
@@ -152,6 +169,10 @@ class Boiler(Asset):
         site.rows(key, "limit", lambda t: heat[t] <= most[t])
         site.cost(site.parameter(key, "heat_cost"), heat)
         site.feed_heat(shape, heat)
+
+    def heat_reach(self, problem: DispatchProblem) -> Series:
+        """Its limit."""
+        return self.limit_kw
 
     def _heat_price(self) -> Series:
         return np.divide(self.fuel_per_kwh, self.efficiency_frac)
@@ -298,6 +319,10 @@ class HeatStore(Asset):
             "tie_stored": ramp(problem, 0.1 * slope_of(self.name, "stored")),
         }
 
+    def heat_reach(self, problem: DispatchProblem) -> Series:
+        """What it can give."""
+        return self.discharge_limit_kw
+
     def read(self, problem: DispatchProblem, values: Values) -> HeatStoreSchedule:
         """Heat flow and stored heat."""
         value = -values.row_dual("stored_balance")
@@ -421,6 +446,17 @@ class Building(Asset):
         decay: FloatArray = np.exp(-problem.hours * self.loss_kw_per_k / self.capacity_kwh_per_k)
         return decay
 
+    def _drift(self, problem: DispatchProblem) -> FloatArray:
+        """What is data in the balance of each interval [degC], (T,)."""
+        decay = self._decay(problem)
+        drift: FloatArray = (1.0 - decay) * (self.outdoor_degc + np.divide(self.gain_kw, self.loss_kw_per_k))
+        drift[0] += decay[0] * self.indoor_degc
+        return drift
+
+    def _warming(self, problem: DispatchProblem) -> FloatArray:
+        """How far one kW takes it in an interval [degC/kW], (T,)."""
+        return (1.0 - self._decay(problem)) / self.loss_kw_per_k
+
     def _price(self, problem: DispatchProblem) -> float:
         if self.comfort_price_per_degc_h is not None:
             return self.comfort_price_per_degc_h
@@ -428,18 +464,95 @@ class Building(Asset):
 
     def parameters(self, problem: DispatchProblem) -> Mapping[str, Series]:
         """The numbers of the equations above."""
-        decay = self._decay(problem)
-        drift = (1.0 - decay) * (self.outdoor_degc + np.divide(self.gain_kw, self.loss_kw_per_k))
-        drift[0] += decay[0] * self.indoor_degc
         return {
             "limit_kw": self.limit_kw,
-            "decay": decay[1:],
-            "drift_degc": drift,
-            "warming": (-1.0 if self.cools else 1.0) * (1.0 - decay) / self.loss_kw_per_k,
+            "decay": self._decay(problem)[1:],
+            "drift_degc": self._drift(problem),
+            "warming": self._sign() * self._warming(problem),
             "comfort_min_degc": self.comfort_min_degc,
             "comfort_max_degc": self.comfort_max_degc,
             "comfort_cost": self._price(problem) * problem.hours,
         }
+
+    def cuts(self, problem: DispatchProblem, values: Sequence[Values]) -> list[Cut]:
+        """What it must hold while no pump runs whose least power is more than it needs: see `lots.py`."""
+        on_node = [k for k, asset in enumerate(problem.assets) if _node_of(asset) == self.heat_node]
+        pumps = [
+            (k, pump)
+            for k in on_node
+            if isinstance(pump := problem.assets[k], HeatPump) and values[k].has("on")
+        ]
+        if not pumps:
+            return []
+        own = next(k for k in on_node if problem.assets[k] is self)
+        stock = self._stock(problem, values[own], [(pump, values[k]) for k, pump in pumps])
+        stretches = broken_stretches(stock, _LEAST_CUT_DEGC)
+        return [self._cut(problem, stretch, own, pumps) for stretch in stretches]
+
+    def _stock(
+        self, problem: DispatchProblem, own: Values, pumps: Sequence[tuple[HeatPump, Values]]
+    ) -> Stock:
+        """Its warmth above the end of comfort that it drifts to [degC]; with `cools` its cold below the other end."""
+        floor, drift, sign = self._floor(problem), self._drift(problem), self._sign()
+        need = sign * (floor - drift)
+        need[1:] -= sign * self._decay(problem)[1:] * floor[:-1]
+        slack = own.column(self._slack())
+        held = sign * (own.column("indoor") - floor) + slack
+        others = [
+            asset
+            for asset in problem.assets
+            if asset is not self
+            and _node_of(asset) == self.heat_node
+            and not any(asset is pump for pump, _ in pumps)
+        ]
+        nothing = np.zeros(problem.intervals)
+        most = sum((asset.heat_reach(problem) for asset in others), start=nothing)
+        takes = any(isinstance(asset, (Building, HeatDemand, HeatStore)) for asset in others)
+        pumped = sum((pump.cop * values.column("power") for pump, values in pumps), start=nothing)
+        given = np.full(problem.intervals, np.inf) if takes else own.column("heat") - pumped
+        warming = self._warming(problem)
+        return Stock(
+            keep=self._decay(problem),
+            need=need,
+            most_given=warming * np.minimum(most, self.limit_kw),
+            given=warming * given,
+            slack=slack,
+            before=np.concatenate(((0.0,), held[:-1])),
+            on=sum((_most_on(pump, values) for pump, values in pumps), start=nothing),
+        )
+
+    def _cut(
+        self, problem: DispatchProblem, stretch: Stretch, own: int, pumps: Sequence[tuple[int, HeatPump]]
+    ) -> Cut:
+        """One inequality over this building's warmth and the pumps that are not on."""
+        span = stretch.first + np.arange(stretch.weight.size)
+        terms = [(own, self._slack(), span, stretch.weight)]
+        least = stretch.least
+        if stretch.first > 0:
+            before = span[:1] - 1
+            terms += [
+                (own, "indoor", before, np.array([self._sign()])),
+                (own, self._slack(), before, np.ones(1)),
+            ]
+            least += self._sign() * float(self._floor(problem)[before[0]])
+        at = span[stretch.counted]
+        given = (stretch.weight * self._warming(problem)[span])[stretch.counted]
+        terms.append((own, "heat", at, given))
+        for k, pump in pumps:
+            cop = np.broadcast_to(pump.cop, problem.intervals)[at]
+            terms += [(k, "power", at, -given * cop), (k, "on", span, stretch.on)]
+        return Cut(tuple(terms), least)
+
+    def _sign(self) -> float:
+        return -1.0 if self.cools else 1.0
+
+    def _slack(self) -> str:
+        return "warm" if self.cools else "cold"
+
+    def _floor(self, problem: DispatchProblem) -> FloatArray:
+        """The end of comfort that it drifts to without the node [degC], (T,)."""
+        end = self.comfort_max_degc if self.cools else self.comfort_min_degc
+        return np.broadcast_to(end, problem.intervals)
 
     def read(self, problem: DispatchProblem, values: Values) -> BuildingSchedule:
         """Heat and indoor temperature."""
@@ -472,6 +585,17 @@ class BuildingSchedule(AssetSchedule):
 
     indoor_degc: FloatArray
     """Indoor temperature at the fence posts [degC], (T + 1,)."""
+
+
+def _node_of(asset: Asset) -> str | None:
+    """Name of the heat node an asset is on."""
+    return getattr(asset, "heat_node", None)
+
+
+def _most_on(pump: HeatPump, values: Values) -> FloatArray:
+    """The most that a relaxed answer could call on without another power, (T,)."""
+    least = np.minimum(pump.least_kw, pump.limit_kw)
+    return np.clip(values.column("power") / np.maximum(least, EXCLUSIVE_KW), 0.0, 1.0)
 
 
 def add_indoor_balance(site: SiteModel, key: str, heat: Vector, indoor: Vector) -> None:
