@@ -14,13 +14,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from optimizer.arrays import FloatArray, IntArray
+from optimizer.branch import WHOLE
 from optimizer.formulation.builder import Family
 from optimizer.highs import Answer, Solver
 from optimizer.solution import Outcome
 from optimizer.template import Template, Vectors, positions
-
-WHOLE = 1e-6
-"""Distance at which a number counts as whole."""
 
 _BLOCKS = 24
 """Steps from the front of the horizon to its end."""
@@ -69,24 +67,22 @@ class Dive:
         """
         wanted = self.wanted(relaxed)
         self.fixed = {family: np.full(values.size, np.nan) for family, values in wanted.items()}
-        answer: Answer | None = relaxed
+        answer = relaxed
         for family, values in given.items():
             self._fix(family, np.arange(values.size), values)
         if given:
             answer = self.run()
             if answer.outcome is not Outcome.OPTIMAL:
                 return None
-        for family in sorted(self.template.once, key=lambda family: -float(wanted[family].max())):
-            assert answer is not None  # noqa: S101 - mypy forgets it in the loop
-            answer = self._choose(family, answer)
+        swept: Answer | None = self._start(answer)
         for _ in range(_SWEEPS):
-            if answer is None or answer.outcome is not Outcome.OPTIMAL:
+            if swept is None or swept.outcome is not Outcome.OPTIMAL:
                 return None
-            before = answer
-            answer = self._sweep(answer, self._steps(0, self.template.shape.intervals), np.inf)
-            if answer is before:
+            before = swept
+            swept = self._sweep(before, self._steps(0, self.template.shape.intervals), np.inf)
+            if swept is before:
                 break
-        return answer
+        return swept
 
     def improve(self, best: Answer, enough: float) -> Answer:
         """A plan at least as good, until its objective is below `enough`: other starts, and windows decided anew."""
@@ -143,39 +139,77 @@ class Dive:
         best: Answer | None = None,
     ) -> tuple[Answer | None, tuple[float, ...] | None]:
         """The best of some patterns for some members of a family; no pattern where none beats `best`."""
-        found = None
+        found, least = None, np.inf if best is None else self._expected(best)
         for trial in trials:
             self._fix(family, where, np.array(trial))
             answer = self.run()
-            if answer.outcome is Outcome.OPTIMAL and (best is None or answer.objective < best.objective):
-                best, found = answer, trial
+            if answer.outcome is Outcome.OPTIMAL and (expected := self._expected(answer)) < least:
+                best, found, least = answer, trial, expected
         return best, found
 
-    def _choose(self, family: Family, relaxed: Answer) -> Answer:
+    def _expected(self, answer: Answer) -> float:
+        """Objective, and something for every decision that is left between: putting it off is no way to save."""
+        torn = 0.0
+        for family, share in self.wanted(answer).items():
+            between = share[np.isnan(self.fixed[family]) & (share > WHOLE) & (share < 1.0 - WHOLE)]
+            torn += float(np.minimum(between, 1.0 - between).sum())
+        return answer.objective + self.worth * torn
+
+    def _start(self, relaxed: Answer) -> Answer:
+        """Fix when runs start, one after the other; once more where that has cost something."""
+        places = {family: self.template.binaries[family] for family in sorted(self.template.once)}
+        order = sorted(places, key=lambda family: -float(relaxed.x[places[family]].max()))
+        answer = relaxed
+        for family in order:
+            answer = self._choose(family, answer, None)
+        for family in order:
+            if answer.objective - relaxed.objective <= self.worth or not self.open():
+                break
+            kept = self.fixed[family].copy()
+            self._free(family, np.arange(kept.size))
+            free = self.run()
+            if free.outcome is Outcome.OPTIMAL:
+                answer = self._choose(family, free, (kept, answer))
+        return answer
+
+    def _choose(self, family: Family, relaxed: Answer, known: tuple[FloatArray, Answer] | None) -> Answer:
         """Fix the start of a run: the best of those the relaxed answer uses, and of some that cost little more."""
-        at = positions(self.template.binaries[family])
-        share, dearer = relaxed.x[at], relaxed.column_dual[at]
-        skipped = share.sum() < 0.5  # leaving the run out is what the relaxed answer wants
-        trials = [int(k) for k in np.argsort(-share, kind="stable")[:3] if share[k] > WHOLE and not skipped]
-        if trials and share[trials[0]] < 1.0 - WHOLE:
-            others = np.flatnonzero((self.vectors.upper[at] > 0.0) & (share <= WHOLE))
-            equal = others[dearer[others] < 0.4 * self.worth]
-            more = others[dearer[others] >= 0.4 * self.worth]
-            room = _STARTS - len(trials)
-            spread = equal[:: max(1, equal.size // room)]
-            trials += np.concatenate((spread, more[np.argsort(dearer[more], kind="stable")]))[:room].tolist()
-        best, chosen = None, np.zeros(at.size)
-        for k in trials:
-            if best is not None and relaxed.objective + dearer[k] >= best.objective:
+        chosen, best = known or (np.zeros(self.fixed[family].size), None)
+        everywhere = np.arange(chosen.size)
+        dearer = relaxed.column_dual[positions(self.template.binaries[family])]
+        for k in self._starts(family, relaxed):
+            least = relaxed.objective + max(0.0, float(dearer[k]))
+            if best is not None and best.objective - least < 0.1 * self.worth:
                 continue  # its reduced cost says that it cannot win
-            start = np.zeros(at.size)
-            start[k] = 1.0
-            self._fix(family, np.arange(at.size), start)
+            start = (everywhere == k).astype(np.float64)
+            self._fix(family, everywhere, start)
             answer = self.run()
             if answer.outcome is Outcome.OPTIMAL and (best is None or answer.objective < best.objective):
                 best, chosen = answer, start
-        self._fix(family, np.arange(at.size), chosen)
+        self._fix(family, everywhere, chosen)
         return self.run() if best is None else best
+
+    def _starts(self, family: Family, relaxed: Answer) -> list[int]:
+        """Starts worth a trial: what the relaxed answer uses most, the ends of every stretch that is as cheap, some between.
+
+        A stretch of equal reduced cost is one of equal prices; inside it another run or a limit may be in the way.
+        """
+        at = positions(self.template.binaries[family])
+        share, dearer = relaxed.x[at], relaxed.column_dual[at]
+        if share.sum() < 0.5:
+            return []  # leaving the run out is what the relaxed answer wants
+        used = [int(k) for k in np.argsort(-share, kind="stable")[:3] if share[k] > WHOLE]
+        if share[used[0]] >= 1.0 - WHOLE:
+            return used[:1]
+        cheap = (self.vectors.upper[at] > 0.0) & (dearer < 0.4 * self.worth)
+        padded = np.concatenate(((False,), cheap, (False,)))
+        ends = np.flatnonzero(cheap & ~(padded[:-2] & padded[2:]))
+        among = np.flatnonzero(cheap)
+        between = among[:: max(1, among.size // _STARTS)]
+        dear = np.flatnonzero((self.vectors.upper[at] > 0.0) & ~cheap)
+        dear = dear[np.argsort(dearer[dear], kind="stable")]
+        order = np.concatenate((np.array(used, dtype=np.int64), ends, between, dear)).tolist()
+        return list(dict.fromkeys(order))[: len(used) + _STARTS]
 
     def _move(self, family: Family, best: Answer) -> Answer:
         """Another start for one run where that pays."""

@@ -20,8 +20,18 @@ import numpy as np
 
 from optimizer.arrays import BoolArray, CodeArray, FloatArray, IntArray, Series
 from optimizer.audit import Audit, AuditReport, Finding, audit
-from optimizer.dive import WHOLE, Dive
-from optimizer.formulation.builder import AT_LOWER, BASIC, EVERY, Family, Shape, clash, direction_share
+from optimizer.branch import Branch
+from optimizer.dive import Dive
+from optimizer.formulation.builder import (
+    AT_LOWER,
+    BASIC,
+    EVERY,
+    Cut,
+    Family,
+    Shape,
+    clash,
+    direction_share,
+)
 from optimizer.formulation.pv import Pv
 from optimizer.formulation.site import GRID, limit_price, site_shape
 from optimizer.formulation.tariff import broken_response, reduction_kwh
@@ -50,11 +60,17 @@ USUAL_GAP = 0.03
 _WORTH = 0.02
 """Share of the money gap that is worth another linear run of a dive."""
 
-_SEARCH_FRAC = 0.5
-"""Share of the time box that is kept for branch and bound."""
+_SEARCH_FRAC = 0.1
+"""Share of the time box without which branch and bound over all whole numbers is not worth beginning."""
 
 _COMMIT_FRAC = 0.3
-"""Share of time and money gap for the search of what runs when, before everything else is decided."""
+"""Share of the time box for the search of what runs when, before everything else is decided."""
+
+_COMMIT_GAP = 0.1
+"""Share of the money gap to which it searches."""
+
+_CUT_ROUNDS = 5
+"""Times that inequalities are looked for which whole numbers keep and the relaxed answer breaks."""
 
 _WITHIN_REACH = 5.0
 """Money gaps from the relaxation at which a plan is worth improving before the search proper."""
@@ -300,6 +316,10 @@ class AssetValues:
     key: str
     scale: float
 
+    def has(self, name: str) -> bool:
+        """True if the shape has the variable family."""
+        return (self.key, name) in self.template.columns
+
     def column(self, name: str) -> FloatArray:
         """Values of a variable family; zeros where the shape does not have it."""
         where = self.template.columns.get((self.key, name))
@@ -396,13 +416,11 @@ class _Solve:
                 _starts[template.shape] = basis
         return answer
 
-    def _counted(
-        self, solver: Solver, *, whole: bool, share: float = 1.0, gap: float | None = None
-    ) -> Answer:
-        """One run within a share of the time that is left, to the money gap unless another is given."""
+    def _counted(self, solver: Solver, *, whole: bool) -> Answer:
+        """One run within the time that is left, to the money gap."""
         # linear runs are short, and without them there is no plan at all
-        seconds = max(0.05, share * self._left()) if whole else max(_LEAST_LINEAR_S, self._left())
-        solver.limit(seconds=seconds, gap=self._money_gap() if gap is None else gap, whole=whole)
+        seconds = max(0.05, self._left()) if whole else max(_LEAST_LINEAR_S, self._left())
+        solver.limit(seconds=seconds, gap=self._money_gap(), whole=whole)
         answer = solver.run(whole=whole)
         self.runs += 1
         self.solver_seconds += answer.seconds
@@ -452,14 +470,15 @@ class _Solve:
         relaxed = self._counted(self.solver, whole=False)
         if relaxed.outcome is not Outcome.OPTIMAL:
             return None
-        given, bound = self._committed(template, vectors, relaxed)
         self.solver.use_presolve(False)
+        relaxed = self._tightened(template, relaxed)
+        given, bound = self._committed(template, vectors, relaxed)
         enough = bound + self._money_gap()
         dive = Dive(
             template=template,
             vectors=vectors,
             solver=self.solver,
-            run=lambda: self._counted(self.solver, whole=False),
+            run=self._again,
             wanted=lambda answer: self._shares(template, answer),
             worth=_WORTH * max(self._money_gap(), USUAL_GAP),
             open=lambda: self._left() > _SEARCH_FRAC * self.problem.time_limit_s,
@@ -469,39 +488,54 @@ class _Solve:
             return None
         if enough < answer.objective <= bound + _WITHIN_REACH * self._money_gap():
             answer = dive.improve(answer, enough)
+        if answer.row_dual.size > template.row_count:
+            # the added rows hold by themselves now; without them the prices are those of the model
+            self.solver.release_rows(template.row_count)
+            released = self._again()
+            if released.outcome is Outcome.OPTIMAL:
+                answer = released
         return _Plan(template, vectors, answer, dict(dive.fixed), bound)
+
+    def _again(self) -> Answer:
+        """What is loaded, from where the last run ended."""
+        return self._counted(self.solver, whole=False)
+
+    def _tightened(self, template: Template, relaxed: Answer) -> Answer:
+        """The relaxed answer with rows that whole numbers keep anyway, as far as it broke them: see `Asset.cuts`."""
+        for _ in range(_CUT_ROUNDS):
+            values = [
+                AssetValues(template, relaxed, f"a{k}", self.problem.price_scale)
+                for k in range(len(self.problem.assets))
+            ]
+            cuts = [cut for asset in self.problem.assets for cut in asset.cuts(self.problem, values)]
+            if not cuts:
+                break
+            self.solver.add_rows([_row(template, cut) for cut in cuts])
+            tighter = self._again()
+            if tighter.outcome is not Outcome.OPTIMAL:
+                break
+            relaxed = tighter
+        return relaxed
 
     def _committed(
         self, template: Template, vectors: Vectors, relaxed: Answer
     ) -> tuple[dict[Family, FloatArray], float]:
-        """What runs when and what answers an event, where the relaxation leaves it open; and the bound that proves.
+        """What runs when and what answers an event; and the bound that proves.
 
         These few decisions weigh more than all others together: they are searched with the others relaxed.
         """
-        torn = {
-            family: where
-            for family, where in template.binaries.items()
-            if family not in template.directions | template.once
-            and (np.abs(relaxed.x[where] - np.round(relaxed.x[where])) > WHOLE).any()
-        }
-        if not torn:
-            return {}, relaxed.objective
-        whole = np.concatenate([positions(where) for where in torn.values()])
-        basis = self.solver.basis()
-        self.solver.load(template, vectors, integral=whole)
-        answer = self._counted(
-            self.solver,
-            whole=True,
-            share=_COMMIT_FRAC,
-            gap=_COMMIT_FRAC * max(self._money_gap(), USUAL_GAP),
-        )
-        self.solver.load(template, vectors)
-        if basis is not None:
-            self.solver.start(basis)
-        bound = max(relaxed.objective, answer.bound)
-        if answer.objective - bound > self._money_gap() or not answer.x.size:
-            return {}, bound  # too little is known: better to decide them on the way
-        return {family: np.round(answer.x[where]) for family, where in torn.items()}, bound
+        families = sorted(template.binaries.keys() - template.directions - template.once)
+        until = self._left() - _COMMIT_FRAC * self.problem.time_limit_s
+        found = Branch(
+            template=template,
+            vectors=vectors,
+            solver=self.solver,
+            run=self._again,
+            families=families,
+            gap=_COMMIT_GAP * self._money_gap(),
+            open=lambda: self._left() > until,
+        ).search(relaxed)
+        return found.values, found.bound
 
     def _shares(self, template: Template, answer: Answer) -> dict[Family, FloatArray]:
         """Per binary family: how much of each decision a relaxed answer asks for; see `Asset.shares`."""
@@ -535,6 +569,8 @@ class _Solve:
     def _searched(self, wanted: dict[Family, BoolArray], plan: _Plan | None) -> DispatchSolution:
         """Branch and bound in the time that is left; what an answer breaks is asked for in the next round."""
         bound = -np.inf if plan is None else plan.bound
+        if plan is not None and self._left() < _SEARCH_FRAC * self.problem.time_limit_s:
+            return self._planned(plan, Outcome.FEASIBLE)
         for round_ in range(_ROUNDS + 1):
             every = round_ == _ROUNDS
             template, vectors = self._other(soft=True, discrete=EVERY if every else frozenset(wanted))
@@ -745,6 +781,12 @@ class _Solve:
             soft=soft,
             message="" if answer.outcome is Outcome.OPTIMAL else answer.message,
         )
+
+
+def _row(template: Template, cut: Cut) -> tuple[IntArray, FloatArray, float]:
+    """Columns and entries of an inequality, and what it is at least."""
+    columns = [positions(template.columns[f"a{asset}", name])[at] for asset, name, at, _ in cut.terms]
+    return np.concatenate(columns), np.concatenate([entries for *_, entries in cut.terms]), cut.least
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
