@@ -6,6 +6,7 @@ Implementation Guide V1.0b (MBAP header), MODBUS over Serial Line V1.02 (RTU fra
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Protocol
 
 READ_COILS: Final = 1
@@ -71,6 +72,7 @@ class Request:
         return self.unit, self.pdu[0], self.answer_size
 
 
+@lru_cache(maxsize=1 << 14)  # a device is asked for the same blocks again and again
 def read_request(unit: int, function: int, address: int, count: int) -> Request:
     """Ask for `count` registers or bits starting at `address`."""
     data_bytes = (count + 7) // 8 if function <= READ_DISCRETE_INPUTS else 2 * count

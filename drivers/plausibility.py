@@ -1,9 +1,11 @@
 """Rules that catch readings no meter should give. Each flag names its rule; nothing is corrected silently."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from functools import partial
+from math import inf
+from typing import Final, TypeAlias
 
 from drivers.memory import CounterMemory
 from drivers.protocols import Quality
@@ -42,6 +44,10 @@ class Flag:
     """The rule in words, with value and limit."""
 
 
+Rule: TypeAlias = Callable[[float, datetime], tuple[float | None, Flag | None]]
+"""Value and instant to the value to publish and the flag on it, if any."""
+
+
 @dataclass(slots=True)
 class Counter:
     """Keeps a lifetime counter rising through roll-over and meter exchange."""
@@ -66,7 +72,6 @@ class Counter:
             self.offset_kwh += last - raw_kwh
             return self._accept(raw_kwh, at), _exchanged(last, raw_kwh)
         rise = raw_kwh - last
-        hours = (at - last_at).total_seconds() / 3600.0
         most = None if max_kw is None else self._most_kwh(at, last_at, max_kw)
         if rise >= 0.0 and (most is None or rise <= most):
             return self._accept(raw_kwh, at), None
@@ -82,9 +87,8 @@ class Counter:
             self.offset_kwh += last - self.suspects[0]
             return self._accept(raw_kwh, at), _exchanged(last, raw_kwh)
         rule = "counter_went_back" if rise < 0.0 else "counter_jumped"
-        return None, Flag(
-            Quality.BAD, rule, f"{raw_kwh:g} kWh after {last:g} kWh {hours * 3600:.0f} s before"
-        )
+        since_s = (at - last_at).total_seconds()
+        return None, Flag(Quality.BAD, rule, f"{raw_kwh:g} kWh after {last:g} kWh {since_s:.0f} s before")
 
     def _most_kwh(self, at: datetime, last_at: datetime, max_kw: float) -> float:
         """Most it can have risen; a clock that was set back makes no time negative."""
@@ -97,6 +101,14 @@ class Counter:
             self.step_kwh = min(self.step_kwh, abs(raw_kwh - self.last_raw_kwh))
         self.last_raw_kwh, self.last_at, self.suspects, self.exchanged = raw_kwh, at, [], False
         return raw_kwh + self.offset_kwh
+
+
+def _within(
+    low: float, high: float, rule: str, cause: str, value: float, at: datetime
+) -> tuple[float | None, Flag | None]:
+    if low <= value <= high:
+        return value, None
+    return None, Flag(Quality.BAD, rule, cause.format(value))
 
 
 def _exchanged(last_kwh: float, raw_kwh: float) -> Flag:
@@ -137,25 +149,43 @@ class Plausibility:
 
     def judge(self, name: str, value: float, at: datetime) -> tuple[float | None, Flag | None]:
         """Value to publish and the flag on it, if any."""
-        if name in NEVER_NEGATIVE and value < 0.0:
-            return None, Flag(Quality.BAD, "below_zero", f"{name} {value:g} cannot be negative")
-        if name.endswith("_frac") and not -1e-9 <= value <= 1.0 + 1e-9:
-            return None, Flag(Quality.BAD, "not_a_fraction", f"{name} {value:g} is outside 0..1")
-        if name.endswith("_hz") and not 40.0 <= value <= 70.0:
-            return None, Flag(Quality.BAD, "not_a_grid", f"{value:g} Hz")
-        if name.startswith("voltage_") and value > MOST_VOLTS:
-            return None, Flag(Quality.BAD, "not_a_grid", f"{value:g} V between phase and neutral")
-        if name.endswith("_degc") and not COLDEST_DEGC <= value <= HOTTEST_DEGC:
-            return None, Flag(Quality.BAD, "not_a_temperature", f"{value:g} degC")
+        return self.rule(name)(value, at)
+
+    def rule(self, name: str) -> Rule:
+        """What judges the values of one quantity; the same for good, so that whoever judges often asks once."""
+        judge = self._rule(name)
+        if name not in NEVER_NEGATIVE:
+            return judge
+
+        def not_negative(value: float, at: datetime) -> tuple[float | None, Flag | None]:
+            if value < 0.0:
+                return None, Flag(Quality.BAD, "below_zero", f"{name} {value:g} cannot be negative")
+            return judge(value, at)
+
+        return not_negative
+
+    def _rule(self, name: str) -> Rule:
+        if name.endswith("_frac"):
+            return partial(_within, -1e-9, 1.0 + 1e-9, "not_a_fraction", f"{name} {{:g}} is outside 0..1")
+        if name.endswith("_hz"):
+            return partial(_within, 40.0, 70.0, "not_a_grid", "{:g} Hz")
+        if name.startswith("voltage_"):
+            return partial(_within, -inf, MOST_VOLTS, "not_a_grid", "{:g} V between phase and neutral")
+        if name.endswith("_degc"):
+            return partial(_within, COLDEST_DEGC, HOTTEST_DEGC, "not_a_temperature", "{:g} degC")
         if name in COUNTERS:
-            return self._counters.setdefault(name, Counter()).take(value, at, self._max_kw)
+            return partial(self._counted, name)
         if self._max_kw is not None and name.endswith("_kw") and "limit" not in name:
-            limit = self._max_kw * OVERLOAD_FRAC
-            if abs(value) > limit:
-                return None, Flag(
-                    Quality.BAD, "above_nameplate", f"{value:g} kW, nameplate {self._max_kw:g} kW"
-                )
-        return value, None
+            most_kw = self._max_kw * OVERLOAD_FRAC
+            cause = f"{{:g}} kW, nameplate {self._max_kw:g} kW"
+            return partial(_within, -most_kw, most_kw, "above_nameplate", cause)
+        return lambda value, at: (value, None)
+
+    def _counted(self, name: str, value: float, at: datetime) -> tuple[float | None, Flag | None]:
+        counter = self._counters.get(name)
+        if counter is None:
+            counter = self._counters[name] = Counter()
+        return counter.take(value, at, self._max_kw)
 
     def frozen(self, values: Mapping[str, float], at: datetime) -> Flag | None:
         """A flag when the whole device shows the same numbers again and again although power flows."""

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from drivers.blocks import TENS, BlockDecoder, Value
 from drivers.device_map import Derived, DeviceMap
 from drivers.modbus import Link, LinkError
-from drivers.plausibility import Flag, Plausibility
+from drivers.plausibility import Flag, Plausibility, Rule
 from drivers.protocols import Clock, Quality, Sample, Trouble, TroubleKind, Unit
 from drivers.quantities import CANONICAL, unit_of
 from drivers.registers import Block, Register, plan_blocks
@@ -16,16 +16,26 @@ from drivers.registers import Block, Register, plan_blocks
 STALE_PERIODS: Final = 2.0
 """A slow value older than this many of its periods is stale."""
 _SWAPPED: Final = {"import_kwh": "export_kwh", "export_kwh": "import_kwh"}
+_NUMBERS: Final = (float, int)
+_NEVER: Final = "never read"
 _NO_VALUE: Final = "the device gives no value"
 _ILLEGAL: Final = (2, 3)
 """Exception codes by which devices reject a block that crosses addresses they do not define."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(NamedTuple):
     value: Value
     at: datetime
     cause: str | None
+
+
+class _Told(NamedTuple):
+    """How a quantity is handed out."""
+
+    unit: Unit
+    source: str
+    period_s: float
+    judge: Rule
 
 
 @dataclass(slots=True)
@@ -64,9 +74,12 @@ class Reader:
         self._unsplittable: set[tuple[str, int]] = set()
         self._unscaled: dict[str, Value] = {}
         self._scales: dict[str, float] = {}
-        self._sources: dict[str, tuple[Unit, str]] = {}
+        self._told: dict[str, _Told] = {}
         self._derived = {derived.name: derived for derived in device_map.derived}
+        self._inputs = {derived.name: derived.inputs for derived in device_map.derived}
         self.quantities = quantities_of(device_map)
+        self._in_order = tuple(sorted(self.quantities))
+        self._steady = frozenset(device_map.periods_s) | frozenset(device_map.constants)
 
     async def read(self, *, every_group: bool = False) -> Trouble | None:
         """Read every due group, or all of them; the first trouble met, if any."""
@@ -92,17 +105,17 @@ class Reader:
 
     def samples(self, at: datetime) -> dict[str, Sample]:
         """Every quantity of the map, judged."""
-        found = {name: self._quantity(name, at) for name in sorted(self.quantities)}
-        raw = {name: known for name, known in found.items() if known is not None}
+        raw = {}
+        for name in self._in_order:
+            if (known := self._quantity(name, at)) is not None:
+                raw[name] = known
         if self._swap:
             raw = _swapped(raw)
         judged = {name: self._judged(name, known, at) for name, known in raw.items()}
         moving = {
             name: float(known.value)
             for name, known in raw.items()
-            if isinstance(known.value, float | int)
-            and name not in self.map.periods_s
-            and name not in self.map.constants
+            if isinstance(known.value, _NUMBERS) and name not in self._steady
         }
         flag = self._plausibility.frozen(moving, at)
         if flag is None:
@@ -192,21 +205,28 @@ class Reader:
 
     def _quantity(self, name: str, at: datetime) -> _Known | None:
         """What is known of a quantity; None for one that does not apply now, such as a limit not in force."""
-        if name in self._derived:
-            return self._derive(self._derived[name], at)
-        if name in self._values:
-            return self._values[name]
+        derived = self._derived.get(name)
+        if derived is not None:
+            return self._derive(derived, at)
+        known = self._values.get(name)
+        if known is not None:
+            return known
         if name in self.map.constants:
             return _Known(self.map.constants[name], at, None)
-        return _Known(None, at, "never read")
+        return _Known(None, at, _NEVER)
 
     def _derive(self, derived: Derived, at: datetime) -> _Known | None:
-        parts = [self._values.get(name, _Known(None, at, "never read")) for name in derived.inputs]
-        oldest = min((part.at for part in parts), default=at)
-        missing = next((part for part in parts if not isinstance(part.value, float | int)), None)
+        numbers: dict[str, float] = {}
+        oldest, missing = at, None
+        for name in self._inputs[derived.name]:
+            part = self._values.get(name) or _Known(None, at, _NEVER)
+            oldest = min(oldest, part.at)
+            if isinstance(part.value, _NUMBERS):
+                numbers[name] = part.value
+            else:
+                missing = missing or part
         if missing is not None:
             return _Known(None, missing.at, missing.cause)
-        numbers = {name: float(self._values[name].value or 0.0) for name in derived.inputs}
         if derived.only_if is not None and numbers[derived.only_if[0]] != derived.only_if[1]:
             return None
         if derived.factors:
@@ -214,33 +234,40 @@ class Reader:
             for name in derived.factors:
                 value *= numbers[name]
         else:
-            value = derived.factor * sum(factor * numbers[name] for factor, name in derived.terms)
+            value = derived.factor * sum([factor * numbers[name] for factor, name in derived.terms])
         return _Known(value if derived.floor is None else max(derived.floor, value), oldest, None)
 
     def _judged(self, name: str, known: _Known, at: datetime) -> Sample:
-        unit, source = self._told_as(name)
+        told = self._told.get(name) or self._tell(name)
         value: float | None = None
         quality, cause = Quality.BAD, known.cause
-        if isinstance(known.value, float | int):
-            value, flag = self._plausibility.judge(name, float(known.value), known.at)
-            period = self.map.periods_s.get(name, 0.0)
+        if isinstance(known.value, _NUMBERS):
+            value, flag = told.judge(float(known.value), known.at)
             if flag is not None:
                 self._note(flag)
                 quality, cause = flag.quality, flag.cause
-            elif period and (age_s := (at - known.at).total_seconds()) > STALE_PERIODS * period:
-                quality, cause = Quality.STALE, f"{age_s:.0f} s old, wanted every {period:g} s"
+            elif told.period_s and (age_s := (at - known.at).total_seconds()) > STALE_PERIODS * told.period_s:
+                quality, cause = Quality.STALE, f"{age_s:.0f} s old, wanted every {told.period_s:g} s"
             else:
                 quality = Quality.GOOD
         return Sample(
-            value=value, unit=unit, measured_at=known.at, quality=quality, source=source, cause=cause
+            value=value,
+            unit=told.unit,
+            measured_at=known.at,
+            quality=quality,
+            source=told.source,
+            cause=cause,
         )
 
-    def _told_as(self, name: str) -> tuple[Unit, str]:
-        """Unit and source of a quantity; found once, as every pass asks for every quantity."""
-        found = self._sources.get(name)
-        if found is None:
-            found = self._sources[name] = (unit_of(name), f"{self._name} {self._label(name)}")
-        return found
+    def _tell(self, name: str) -> _Told:
+        """How a quantity is handed out; found once, as every pass asks for every quantity."""
+        told = self._told[name] = _Told(
+            unit=unit_of(name),
+            source=f"{self._name} {self._label(name)}",
+            period_s=self.map.periods_s.get(name, 0.0),
+            judge=self._plausibility.rule(name),
+        )
+        return told
 
     def _label(self, name: str) -> str:
         if name in self.map.labels:
@@ -294,6 +321,6 @@ def _swapped(raw: Mapping[str, _Known]) -> dict[str, _Known]:
     out: dict[str, _Known] = {}
     for name, known in raw.items():
         if name.startswith("net_import") and isinstance(known.value, float | int):
-            known = replace(known, value=-known.value)
+            known = known._replace(value=-known.value)
         out[_SWAPPED.get(name, name)] = known
     return out

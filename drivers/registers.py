@@ -52,7 +52,7 @@ class RegisterType(StrEnum):
     BIT = "bit"
 
 
-_STRUCT: Final = {
+PACKERS: Final = {
     RegisterType.INT16: struct.Struct(">h"),
     RegisterType.UINT16: struct.Struct(">H"),
     RegisterType.INT32: struct.Struct(">i"),
@@ -62,6 +62,7 @@ _STRUCT: Final = {
     RegisterType.FLOAT32: struct.Struct(">f"),
     RegisterType.FLOAT64: struct.Struct(">d"),
 }
+"""How numbers stand in registers whose words are in big-endian order."""
 
 
 class WordOrder(StrEnum):
@@ -123,7 +124,7 @@ def raw_value(register: Register, data: bytes) -> float | int | str | None:
     if register.type is RegisterType.STRING:
         text = ordered.split(b"\0", 1)[0].decode("ascii", "replace").strip()
         return text or None
-    raw: float | int = _STRUCT[register.type].unpack(ordered)[0]
+    raw: float | int = PACKERS[register.type].unpack(ordered)[0]
     if isinstance(raw, float) and not isfinite(raw):
         return None
     if register.mask is not None:
@@ -183,7 +184,7 @@ def encode_raw(register: Register, raw: float) -> bytes:
     """Bytes of a raw number, exact for whole numbers of any length; ValueError when it does not fit."""
     if register.type is RegisterType.BIT:
         return bytes((int(bool(raw)),))
-    packer = _STRUCT[register.type]
+    packer = PACKERS[register.type]
     number = raw if register.type in (RegisterType.FLOAT32, RegisterType.FLOAT64) else int(raw)
     try:
         return _wire_order(register, packer.pack(number))

@@ -23,6 +23,7 @@ from ems.readings import Device, Snapshot, take_snapshot
 from ems.setpoints import Setpoint, SetpointSource, course_of_plan, derive_setpoints
 from ems.site import Site
 from ems.state import CarriedState, GridState, SiteState, carry, estimate_states, stored_total_kwh
+from ems.turns import Turns
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,8 +86,8 @@ class Ports:
     """How long plans and setpoints may be acted on."""
     journal: Journal
     """Keeps setpoints before they are written, so that none is ever unknown."""
-    acting: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held by whoever decides and writes setpoints: the cycle and the fast loop never write at once."""
+    acting: Turns = field(default_factory=Turns)
+    """Taken by whoever decides and writes setpoints: the cycle and the fast loop never write at once."""
     now: Callable[[], datetime] | None = None
     """Site time, for what passes between decision and write; None: nothing does."""
 

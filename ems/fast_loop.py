@@ -1,10 +1,12 @@
 """The fast loop: keep each site on the best course between two plans.
 
-Every second it reads the meters and decides the plan's first interval anew with what is there now: from the worth of the
-stored energy, or by solving the compiled dispatch again, warm, where that is not enough. It writes only what changed or is
-about to expire, and what it writes is journalled first. When it believes what it sees is told in `following.py`.
+Every second it reads the meters of each site and decides the plan's first interval anew with what is there now: from the
+worth of the stored energy, or by solving the compiled dispatch again, warm, where that is not enough. It writes only what
+changed or is about to expire, and what it writes is journalled first. When it believes what it sees is told in
+`following.py`, who has its turn when in `rounds.py`.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,7 +40,7 @@ from ems.outlook import Outlook, SiteOutlook, from_interval
 from ems.plan import Plan
 from ems.planning import make_plans
 from ems.publishing import Delivery, DeliveryOutcome, publish
-from ems.readings import Capability, Quality, SiteReading, Snapshot, take_snapshot
+from ems.readings import Capability, Device, Quality, SiteReading, Snapshot, take_snapshot
 from ems.setpoints import Course, Quantity, Setpoint, SetpointSource, course_of_plan, derive_setpoints
 from ems.site import Site
 from ems.state import CarriedState, GridState, SitePowers, SiteState, carry, estimate_state
@@ -52,7 +54,9 @@ RETRY_SHARE = 0.1
 CURTAILED_KW = 0.05
 """Solar power held back by less than this is not capped [kW]."""
 MAKE_WITHIN_S = 0.2
-"""Time of one pass for making what decides a new interval [s]; many homes get ready over several passes."""
+"""Time of a pass over all sites for making what decides a new interval [s]; many homes get ready over several passes."""
+MAKE_SHARE = 0.2
+"""Share of the time for that where sites are followed one after the other."""
 DECIDE_EVERY = timedelta(seconds=30)
 """However little changes, it is decided anew after this time."""
 SAME_SHARE = 0.4
@@ -150,14 +154,16 @@ class FastLoop:
         self._courses: dict[str, _Course] = {}
         self._validities: dict[str, timedelta] = {}
         self._budgets: dict[tuple[str, str], WriteBudget] = {}
-        self._failing: dict[str, str] = {}
+        self._failed: set[str] = set()
+        self._troubles: dict[str, str] = {}
         self.book = ConductBook()
         """How devices follow what they are asked."""
-        self.trouble: str | None = None
-        """Why the latest pass left a site to its devices by mistake of ours; None when it did not."""
         self._followed_at: datetime | None = None
         self._ladder = Ladder(metrics)
-        self._make_until = 0.0
+        self._make_left_s = 0.0
+        self._devices: dict[str, dict[tuple[str, str], Device]] = {site.id: {} for site in sites}
+        for (site_id, name), device in ports.devices.items():
+            self._devices.setdefault(site_id, {})[site_id, name] = device
 
     @property
     def told(self) -> dict[str, tuple[Standing, GridState]]:
@@ -227,35 +233,56 @@ class FastLoop:
         self._ladder.forget()
         self._followed_at = None
 
+    @property
+    def trouble(self) -> str | None:
+        """Why the latest pass left a site to its devices by mistake of ours; None when none did."""
+        return next(iter(self._troubles.values()), None)
+
     async def step(self, *, at: datetime, orders: Sequence[Order] = ()) -> Pass:
-        """Read, decide, write what changed. Device trouble is a value; it ends nobody else's pass."""
+        """Follow all sites, all at once."""
+        self._make_left_s = MAKE_WITHIN_S
+        done = await asyncio.gather(*(self.follow_site(name, at=at, orders=orders) for name in self._sites))
+        return Pass(
+            snapshot=Snapshot(at=at, sites=tuple(reading for one in done for reading in one.snapshot.sites)),
+            setpoints=tuple(setpoint for one in done for setpoint in one.setpoints),
+            deliveries=tuple(delivery for one in done for delivery in one.deliveries),
+            edges=tuple(edge for one in done for edge in one.edges),
+            scores=tuple(score for one in done for score in one.scores),
+            withheld=next((one.withheld for one in done if one.withheld is not None), None),
+        )
+
+    def spend(self, span_s: float) -> None:
+        """Let `follow_site` take its share of a span of time for making what decides a new interval [s]."""
+        # what was overdrawn is paid back first: one that is made may take longer than a short span allows
+        self._make_left_s = min(self._make_left_s, 0.0) + MAKE_SHARE * span_s
+
+    async def follow_site(self, site_id: str, *, at: datetime, orders: Sequence[Order] = ()) -> Pass:
+        """Read, decide, write what changed at one site. Device trouble is a value; it ends nobody else's pass."""
         watch = StageWatch()
-        snapshot = await take_snapshot(self._ports.devices, tuple(self._sites), at=at)
-        async with self._ports.acting:
+        snapshot = await take_snapshot(self._devices[site_id], (site_id,), at=at)
+        async with self._ports.acting.of(site_id):
             if self._followed_at is not None and at < self._followed_at:
                 # a cycle came in between: what was read is older than the plan that is in force now
                 return Pass(snapshot=snapshot, setpoints=(), deliveries=())
-            setpoints: list[Setpoint] = []
             edges: list[Edge] = []
             scores: list[DeliveryScore] = []
-            self.trouble = None
-            self._make_until = time.perf_counter() + MAKE_WITHIN_S
-            for reading in snapshot.sites:
-                setpoints += self._decide_or_let_go(reading, at=at, orders=orders, edges=edges, scores=scores)
-            self._ladder.count()
+            setpoints = self._decide_or_let_go(
+                snapshot.sites[0], at=at, orders=orders, edges=edges, scores=scores
+            )
             withheld: MayNotAct | None = None
             deliveries: tuple[Delivery, ...] = ()
-            try:
-                deliveries = await publish(
-                    self._ports.devices,
-                    self._sites,
-                    setpoints,
-                    journal=self._ports.journal,
-                    now=self._ports.now,
-                )
-            except MayNotAct as error:
-                setpoints, withheld = [], error
-            self._remember(setpoints, deliveries)
+            if setpoints:
+                try:
+                    deliveries = await publish(
+                        self._ports.devices,
+                        self._sites,
+                        setpoints,
+                        journal=self._ports.journal,
+                        now=self._ports.now,
+                    )
+                except MayNotAct as error:
+                    setpoints, withheld = [], error
+                self._remember(setpoints, deliveries)
         self._metrics.fast_loop_seconds.observe(watch.total_ms / 1e3)
         return Pass(
             snapshot=snapshot,
@@ -276,15 +303,15 @@ class FastLoop:
         scores: list[DeliveryScore],
     ) -> list[Setpoint]:
         """Decide for one site; a mistake of ours there gives it back to its devices and ends nobody else's pass."""
+        site = self._sites[reading.site_id]
         try:
-            return self._decide(reading, at=at, orders=orders, edges=edges, scores=scores)
+            decided = self._decide(reading, at=at, orders=orders, edges=edges, scores=scores)
         except Exception as error:
-            site = self._sites[reading.site_id]
-            if self._failing.get(site.id) is None:
+            if site.id not in self._failed:
                 log.exception("fast_loop.site_failed site=%s", site.id)
-            self._failing[site.id] = self.trouble = f"{site.id}: {type(error).__name__}: {error}"
-            course = self._courses.pop(site.id, None)
-            if course is None:
+            self._failed.add(site.id)
+            self._troubles[site.id] = f"{site.id}: {type(error).__name__}: {error}"
+            if self._courses.pop(site.id, None) is None:
                 return []
             return list(
                 derive_setpoints(
@@ -296,6 +323,8 @@ class FastLoop:
                     source=SetpointSource.FAST_LOOP,
                 )
             )
+        self._troubles.pop(site.id, None)
+        return decided
 
     def _decide(
         self,
@@ -454,15 +483,17 @@ class FastLoop:
         index = course.plan.index_at(at)
         if index == course.made_for or index is None:
             return
-        if time.perf_counter() > self._make_until and not course.urgent:
+        if self._make_left_s <= 0.0 and not course.urgent:
             if course.made_for is not None:
                 course.dispatch = course.decided = None
             return
         outlook, expected = course.outlook, course.expected
         if index:
             outlook, expected = from_interval(outlook, expected, index)
-        began = state if index else course.state
-        course.dispatch = _dispatch(course.site, began, expected, outlook, course.orders)
+        known = state if index else course.state
+        began_s = time.perf_counter()
+        course.dispatch = _dispatch(course.site, known, expected, outlook, course.orders)
+        self._make_left_s -= time.perf_counter() - began_s
         course.made_for, course.alone, course.decided = index, None, None
 
     def _load_kw(self, course: _Course, state: SiteState, at: datetime) -> float | None:
@@ -567,7 +598,7 @@ class FastLoop:
 
     async def hear(self, setpoint: Setpoint, delivery: Delivery) -> None:
         """Take over what a building controller answered to a setpoint that was sent to it, while that is in force."""
-        async with self._ports.acting:
+        async with self._ports.acting.of(setpoint.site_id):
             course = self._courses.get(setpoint.site_id)
             held = None if course is None else course.asked.get(_key(setpoint))
             if held is not None and held.id == setpoint.id:
@@ -629,6 +660,8 @@ def _as_believed(course: _Course, state: SiteState) -> SiteState:
     """Return the state with the meter as it would be if all devices showed their power at the same instant."""
     powers = state.powers
     if course.believed_kw is None or powers.load_kw is None or powers.net_import_kw is None:
+        return state
+    if course.believed_kw == powers.load_kw:
         return state
     meter_kw = powers.net_import_kw + course.believed_kw - powers.load_kw
     return replace(state, powers=replace(powers, net_import_kw=meter_kw, load_kw=course.believed_kw))

@@ -4,7 +4,6 @@ optimal plan -> previous plan while valid -> rule -> the devices' own mode. The 
 cycles a site may still fall to its devices, because a plan ran out or too little is known, and comes back.
 """
 
-from collections import Counter
 from datetime import datetime
 from enum import StrEnum
 
@@ -57,13 +56,17 @@ class Ladder:
     """Where every site stands; each step to its devices' own mode and back is told once."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+        self._sites_on = {rung: metrics.rungs.labels(rung=rung) for rung in Rung}
         self._rungs: dict[str, Rung] = {}
 
     def note(self, site_id: str, rung: Rung, cause: str, *, at: datetime) -> tuple[Edge, ...]:
         """Note where a site stands; returns the step if it is one that no plan tells."""
         before = self._rungs.get(site_id)
-        self._rungs[site_id] = rung
+        if rung is not before:
+            self._rungs[site_id] = rung
+            self._sites_on[rung].inc()
+            if before is not None:
+                self._sites_on[before].dec()
         if (rung is Rung.OWN_MODE) == (before is Rung.OWN_MODE):
             return ()
         became = rung if rung is Rung.OWN_MODE else f"{rung} again"
@@ -74,10 +77,5 @@ class Ladder:
     def forget(self) -> None:
         """Steer nothing any more."""
         self._rungs.clear()
-        self.count()
-
-    def count(self) -> None:
-        """Tell the metric how many sites stand on each rung."""
-        counted = Counter(self._rungs.values())
-        for rung in Rung:
-            self._metrics.rungs.labels(rung=rung).set(counted[rung])
+        for sites_on in self._sites_on.values():
+            sites_on.set(0)

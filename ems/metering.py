@@ -87,10 +87,12 @@ class SiteMeter:
             "discharged": None if battery_kw is None else max(0.0, -battery_kw),
             "vehicle": powers.total_vehicle_kw,
         }
+        longest = timedelta(seconds=2 * self.step_s)
         for name, kw in parts.items():
-            self._channels.setdefault(name, _Channel()).note(
-                at, kw, longest=2 * timedelta(seconds=self.step_s)
-            )
+            channel = self._channels.get(name)
+            if channel is None:
+                channel = self._channels[name] = _Channel()
+            channel.note(at, kw, longest=longest)
 
     def close(
         self, reading: SiteReading, *, at: datetime, stored_kwh: float | None

@@ -192,7 +192,7 @@ class Metrics:
             registry=self.registry,
         )
         self.fast_loop_seconds = Histogram(
-            "ems_fast_loop_seconds", "Wall time of one pass of the fast loop", registry=self.registry,
+            "ems_fast_loop_seconds", "Wall time of one look of the fast loop at a site", registry=self.registry,
             buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5),
         )  # fmt: skip
         self.last_cycle_timestamp = Gauge(

@@ -5,7 +5,8 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -14,9 +15,11 @@ from apscheduler.events import EVENT_JOB_MAX_INSTANCES
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from drivers import LinkPool
+from ems import garbage
 from ems.bounded import Bounded
 from ems.channels import Channels, Ledger, opener
 from ems.clock import JumpWatch, interval_start
+from ems.conduct import DeliveryScore
 from ems.cycle import CycleRecord, Ports, run_cycle
 from ems.errors import MayNotAct, StoreError
 from ems.fast_loop import IN_FORCE, FastLoop, Pass
@@ -31,12 +34,14 @@ from ems.outbox import Outbox
 from ems.plan import PlanSource
 from ems.planning import Solve, solve_in_process
 from ems.publishing import Delivery, DeliveryOutcome, publish
-from ems.readings import Device, Snapshot
+from ems.readings import Device, SiteReading, Snapshot
+from ems.rounds import Rounds
 from ems.schedule import GridTrigger
 from ems.setpoints import Setpoint, SetpointSource, derive_setpoints
 from ems.settings import Settings, read_settings
 from ems.site import Site
 from ems.store import DeliveredSetpoint, Retention, Store
+from ems.together import Together
 from ems.watchdog import Manager
 from ems.wiring import (
     device_figures,
@@ -70,10 +75,21 @@ WATCH_EVERY_S = 1.0
 JOURNAL_BEHIND_S = 60.0
 """A store that has not accepted a write for so long: devices go back to their own mode until it does [s]."""
 STUCK_S = 60.0
-"""A pass of the fast loop that takes longer hangs [s]."""
+"""A look of the fast loop at a site that takes longer hangs [s]."""
 SOLVE_SHARE = 0.4
 """Share of the interval the optimiser may take for the batch; then the site steps down."""
 SOLVE_AT_LEAST_S = 10.0
+
+
+@dataclass(kw_only=True, slots=True)
+class _Unkept:
+    """What passes of the fast loop did and the store has not been given yet."""
+
+    setpoints: list[Setpoint] = field(default_factory=list)
+    deliveries: list[Delivery] = field(default_factory=list)
+    edges: list[Edge] = field(default_factory=list)
+    scores: list[DeliveryScore] = field(default_factory=list)
+    readings: dict[datetime, list[SiteReading]] = field(default_factory=dict)
 
 
 class Service:
@@ -116,6 +132,7 @@ class Service:
     ) -> None:
         self.settings = settings
         self.sites = tuple(sites)
+        self._by_id = {site.id: site for site in self.sites}
         self.store = store
         self.clock = settings.clock
         self.metrics = Metrics()
@@ -151,7 +168,9 @@ class Service:
         self._links = links
         self._step_s = int(settings.interval.total_seconds())
         self._overlapped = 0
-        self._kept_at: datetime | None = None
+        self._kept_at: dict[str, datetime] = {}
+        self._unkept = _Unkept()
+        self._unsettled = True
         self._pruned_at: datetime | None = None
         self._steady_since: datetime | None = None
         self._jumps = JumpWatch(self.clock)
@@ -159,7 +178,6 @@ class Service:
         self._held_back: str | None = None
         self._cycling = asyncio.Lock()
         self._cycle_began_s: float | None = None
-        self._pass_began_s: float | None = None
         self._watching: asyncio.Task[None] | None = None
         self._catching_up: asyncio.Future[None] | None = None
         self._status_told = ""
@@ -168,7 +186,10 @@ class Service:
             solve, within_s=max(SOLVE_AT_LEAST_S, SOLVE_SHARE * interval_wall_s), what="the optimiser"
         )
         self._orders: tuple[Order, ...] = ()
+        self._rounds: Rounds | None = None
         self._loop_task: asyncio.Task[None] | None = None
+        self._part_at = self.clock.now()
+        self._failing: set[str] = set()
         self._stopping = asyncio.Event()
         self._pruning: asyncio.Future[None] | None = None
         self._shares = contextlib.AsyncExitStack()
@@ -185,7 +206,7 @@ class Service:
             foresight=foresight,
             solve=self._solve,
             valid_for=settings.interval + GRACE + self._loop_span,
-            journal=self._journal,
+            journal=Together(self._journal_all),
             now=self.clock.now,
         )
         self._fast_loop = FastLoop(
@@ -332,16 +353,15 @@ class Service:
 
     def stuck(self) -> tuple[str, ...]:
         """Return what hangs in a way that only a new process mends; empty when nothing does."""
-        now_s = time.monotonic()
         interval_s = self.clock.wall_seconds(self.settings.interval.total_seconds())
-        hangs_after_s = {
-            "a pass of the fast loop": (self._pass_began_s, max(STUCK_S, 5 * self.settings.fast_loop_s)),
-            "a cycle": (self._cycle_began_s, max(STUCK_S, interval_s)),
-        }
+        look_s = 0.0 if self._rounds is None else self._rounds.longest_s
+        cycle_s = 0.0 if self._cycle_began_s is None else time.monotonic() - self._cycle_began_s
+        hangs = (
+            ("a look of the fast loop", look_s, max(STUCK_S, 5 * self.settings.fast_loop_s)),
+            ("a cycle", cycle_s, max(STUCK_S, interval_s)),
+        )
         found = [
-            f"{what} has been running for {now_s - began_s:.0f} s"
-            for what, (began_s, longest_s) in hangs_after_s.items()
-            if began_s is not None and now_s - began_s > longest_s
+            f"{what} has been running for {took_s:.0f} s" for what, took_s, most_s in hangs if took_s > most_s
         ]
         if self._solve.hangs_s > max(STUCK_S, interval_s):
             found.append(f"the optimiser has not come back for {self._solve.hangs_s:.0f} s")
@@ -362,7 +382,14 @@ class Service:
 
     def _run_fast_loop(self) -> None:
         if self.settings.fast_loop_s > 0:
-            self._loop_task = asyncio.create_task(self._follow_meters(), name="fast-loop")
+            self._rounds = Rounds(
+                [site.id for site in self.sites],
+                period_s=self.settings.fast_loop_s,
+                beside=self._beside_round,
+                part=self._begin_part,
+                follow=self._follow_site,
+            )
+            self._loop_task = asyncio.create_task(self._rounds.run(), name="fast-loop")
 
     def _catch_up(self) -> None:
         """Run a cycle now, beside whoever asks for it."""
@@ -386,7 +413,8 @@ class Service:
         await asyncio.to_thread(learn_from_store, self._ports.foresight, self.store, now=now)
         self._jumps = JumpWatch(self.clock)
         self._steady_since = now
-        self._kept_at = self._pruned_at = None
+        self._kept_at.clear()
+        self._pruned_at = None
         await self._begin_to_act()
         self._run_fast_loop()
         if self._behind():
@@ -397,10 +425,12 @@ class Service:
         self._acts = False
         if self._scheduler.get_job("cycle") is not None:
             self._scheduler.remove_job("cycle")
-        if self._loop_task is not None:
+        if self._rounds is not None and self._loop_task is not None:
+            self._rounds.stop()
             await asyncio.wait([self._loop_task], timeout=STOP_WITHIN_S)
             self._loop_task.cancel()
-            self._loop_task = None
+            self._rounds = self._loop_task = None
+            self._keep_passes()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_WITHIN_S), self._cycling:
                 pass
@@ -420,7 +450,8 @@ class Service:
         log.warning("clock.jumped by_s=%.0f now=%s", jump.total_seconds(), self.clock.now().isoformat())
         self.metrics.clock_jumps.inc()
         self._steady_since = self.clock.now()
-        self._kept_at = self._pruned_at = None
+        self._kept_at.clear()
+        self._pruned_at = None
         for meter in self._ports.meters.values():
             meter.disturb()
         self._scheduler.reschedule_job("cycle", trigger=self._trigger)
@@ -444,7 +475,8 @@ class Service:
             log.error(
                 "clock.was_ahead latest=%s now=%s: beginning anew", before.at.isoformat(), at.isoformat()
             )
-            before = self.latest = self._kept_at = self._pruned_at = None
+            before = self.latest = self._pruned_at = None
+            self._kept_at.clear()
             for meter in self._ports.meters.values():
                 meter.forget()
         if before is not None and before.at >= at:
@@ -491,6 +523,7 @@ class Service:
         self._keep_memories(self._ports.devices)
         self._prune(at)
         self._forecasts.after_cycle(at)
+        self._unsettled = True
 
     def _save(self, record: CycleRecord) -> None:
         self.store.save_cycle(record)
@@ -523,50 +556,75 @@ class Service:
             if reading.troubles:
                 self.metrics.device_troubles.labels(site=reading.site_id).inc(len(reading.troubles))
 
-    async def _follow_meters(self) -> None:
-        """Run the fast loop until cancelled; a failing pass is logged once and the next one tried."""
-        failing = False
-        loop = asyncio.get_running_loop()
-        while self._acts and not self._stopping.is_set():
-            began = loop.time()
-            self._pass_began_s = time.monotonic()
-            at = self.clock.now()
-            try:
-                self._orders = await self._ordered(at)
-                done = await self._fast_loop.step(at=at, orders=self._orders)
-                self._keep(done, at)
-                if done.withheld is not None:
-                    await self._hold_back(done.withheld)
-                failing = False
-            except Exception:
-                if not failing:
-                    log.exception("fast_loop.failed")
-                failing = True
-            self._pass_began_s = None
-            pause_s = max(0.0, self.settings.fast_loop_s - (loop.time() - began))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), timeout=pause_s)
+    async def _beside_round(self) -> None:
+        """Once a round of the fast loop: keep what it did, and hear what is asked of which site."""
+        self._keep_passes()
+        if self._unsettled and self._fast_loop.ready:
+            self._unsettled = False
+            garbage.settle()
+        with self._telling_once("orders"):
+            orders = await self._ordered(self.clock.now())
+            changed = {order.site_id for order in set(self._orders).symmetric_difference(orders)}
+            self._orders, self._part_at = orders, self.clock.now()
+            if self._rounds is not None:
+                self._rounds.at_once(changed)
 
-    def _keep(self, done: Pass, at: datetime) -> None:
-        """Keep what one pass did: every setpoint and change, and readings once in a while."""
-        if done.edges:
-            self._tell_edges(done.edges)
-            self.outbox.post(partial(self.store.save_edges, done.edges))
-        if done.setpoints:
-            self.outbox.post(partial(self.store.save_setpoints, done.setpoints, done.deliveries))
-            assets = {site.id: site for site in self.sites}
-            written = {(one.site_id, one.asset) for one in done.deliveries if one.written}
+    def _begin_part(self, span_s: float) -> None:
+        self._part_at = self.clock.now()
+        self._fast_loop.spend(span_s)
+
+    async def _follow_site(self, site_id: str) -> None:
+        """Let the fast loop look at a site; what fails there is tried again in the next round."""
+        with self._telling_once(site_id):
+            done = await self._fast_loop.follow_site(site_id, at=self._part_at, orders=self._orders)
+            self._note_pass(done)
+            if done.withheld is not None:
+                await self._hold_back(done.withheld)
+
+    @contextlib.contextmanager
+    def _telling_once(self, what: str) -> Iterator[None]:
+        """Log what fails, once until it succeeds, and go on."""
+        try:
+            yield
+            self._failing.discard(what)
+        except Exception:
+            if what not in self._failing:
+                log.exception("fast_loop.failed what=%s", what)
+            self._failing.add(what)
+
+    def _note_pass(self, done: Pass) -> None:
+        """Note what one pass did, to be kept: every setpoint and change, and readings once in a while."""
+        self._tell_edges(done.edges)
+        kept = self._unkept
+        kept.edges += done.edges
+        kept.setpoints += done.setpoints
+        kept.deliveries += done.deliveries
+        kept.scores += done.scores
+        at = done.snapshot.at
+        for reading in done.snapshot.sites:
+            kept_at = self._kept_at.get(reading.site_id)
+            if kept_at is None or at - kept_at >= KEEP_READINGS_EVERY:
+                self._kept_at[reading.site_id] = at
+                self._count(done.snapshot)
+                kept.readings.setdefault(at, []).append(reading)
+
+    def _keep_passes(self) -> None:
+        """Keep what passes did since the last time, all of it together."""
+        kept, self._unkept = self._unkept, _Unkept()
+        if kept.edges:
+            self.outbox.post(partial(self.store.save_edges, kept.edges))
+        if kept.setpoints:
+            self.outbox.post(partial(self.store.save_setpoints, kept.setpoints, kept.deliveries))
+            written = {(one.site_id, one.asset) for one in kept.deliveries if one.written}
             self._keep_memories(
                 (site_id, asset.device)
                 for site_id, name in written
-                if (asset := assets[site_id].asset(name)) is not None
+                if (asset := self._by_id[site_id].asset(name)) is not None
             )
-        if done.scores:
-            self.outbox.post(partial(self.store.save_delivery_scores, done.scores))
-        if self._kept_at is None or at - self._kept_at >= KEEP_READINGS_EVERY:
-            self._kept_at = at
-            self._count(done.snapshot)
-            self.outbox.post(partial(self.store.save_readings, done.snapshot.sites, at))
+        if kept.scores:
+            self.outbox.post(partial(self.store.save_delivery_scores, kept.scores))
+        for at, readings in kept.readings.items():
+            self.outbox.post(partial(self.store.save_readings, readings, at))
 
     def _keep_memories(self, keys: Iterable[tuple[str, str]]) -> None:
         """Keep what devices must not forget: after every cycle, and at once where a register was written."""
@@ -574,7 +632,7 @@ class Service:
         if kept:
             self.outbox.post(partial(self.store.save_device_memories, kept, self.clock.now()))
 
-    async def _journal(self, setpoints: Sequence[Setpoint]) -> None:
+    async def _journal_all(self, setpoints: Sequence[Setpoint]) -> None:
         """Put setpoints on record before they are written; raises MayNotAct when they must not be."""
         if self.outbox.behind_s > JOURNAL_BEHIND_S:
             raise MayNotAct(f"the store has accepted nothing for {self.outbox.behind_s:.0f} s")
@@ -660,9 +718,7 @@ class Service:
                 standing=told[site.id][0] if site.id in told else None,
             )
         ]
-        deliveries = await publish(
-            self._ports.devices, {site.id: site for site in self.sites}, setpoints, journal=self._note
-        )
+        deliveries = await publish(self._ports.devices, self._by_id, setpoints, journal=self._note)
         await self.outbox.put(partial(self.store.save_setpoints, tuple(setpoints), deliveries))
 
     def _prune(self, at: datetime) -> None:

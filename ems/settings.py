@@ -27,7 +27,7 @@ SETTINGS = (
     Setting(name="EMS_HISTORY", default="", meaning="CSV of recorded load and solar power to learn from at first start."),
     Setting(name="EMS_INTERVAL_MIN", default="15", meaning="Length of a planning interval [min]."),
     Setting(name="EMS_HORIZON_H", default="48", meaning="How far plans reach [h]."),
-    Setting(name="EMS_FAST_LOOP_S", default="1", meaning="Wall seconds between passes of the fast loop; 0: off."),
+    Setting(name="EMS_FAST_LOOP_S", default="1", meaning="Wall seconds between looks of the fast loop at a site; 0: off."),
     Setting(name="EMS_READ_ONLY", default="no", meaning="`yes`: read and plan, never write to a device."),
     Setting(name="EMS_KEEP_ON_STOP", default="no", meaning="`yes`: a stop leaves setpoints in force until they expire."),
     Setting(name="EMS_RETENTION_DAYS", default="14", meaning="Days raw readings are kept; means and accounts stay years."),
@@ -56,7 +56,7 @@ class Settings:
     horizon: timedelta = timedelta(hours=48)
     """How far plans reach."""
     fast_loop_s: float = 1.0
-    """Wall seconds between two passes of the fast loop; 0 switches it off."""
+    """Wall seconds between two looks of the fast loop at a site; 0 switches it off."""
     read_only: bool = False
     """Never write to a device."""
     keep_on_stop: bool = False

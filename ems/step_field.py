@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,8 @@ from ems.demo.street import Home, home_spec, recording, street
 
 PERIOD_S = 40
 """A home's load is high for half of this and low for the other half [s]; homes begin one after the other."""
+CALM_S = 120
+"""The load is low for so long before the first jump [s]."""
 LOW_KW, HIGH_KW = 0.8, 8.0
 NOISE_KW = 0.03
 """What the load wavers by from second to second, as real loads do [kW]."""
@@ -42,14 +44,13 @@ def jumps_at_s(home: int, count: int, *, start_s: float, until_s: float) -> list
 
 
 def jumping(spec: HomeSpec, home: int, count: int, *, start_at: datetime, span_s: int) -> HomeSpec:
-    """Return a home with a full battery, no sun and a load that jumps."""
+    """Return a home with a full battery, no sun and a load that jumps, for `span_s` from `start_at` on."""
     rng = np.random.default_rng(home)
-    seconds = np.arange(span_s * 10) / 10.0 - PERIOD_S * home / count
-    high = (seconds >= 0.0) & (seconds % PERIOD_S < PERIOD_S / 2)
-    noise = np.repeat(rng.normal(0.0, NOISE_KW, span_s), 10)
-    load = Profile(
-        start_at=start_at, step_s=0.1, power_kw=np.maximum(0.0, np.where(high, HIGH_KW, LOW_KW) + noise)
-    )
+    begins_at = start_at + timedelta(seconds=PERIOD_S * home / count - CALM_S)
+    seconds = np.arange(CALM_S + span_s) - CALM_S
+    high = (seconds >= 0) & (seconds % PERIOD_S < PERIOD_S / 2)
+    power_kw = np.where(high, HIGH_KW, LOW_KW) + rng.normal(0.0, NOISE_KW, len(seconds))
+    load = Profile(start_at=begins_at, step_s=1.0, power_kw=np.maximum(0.0, power_kw))
     dark = Profile(start_at=start_at, step_s=3600.0, power_kw=np.zeros(1))
     battery = None if spec.battery is None else replace(spec.battery, stored_frac=0.95)
     return replace(spec, load=load, pv=dark, battery=battery, import_limit_kw=LIMIT_KW)

@@ -103,6 +103,11 @@ class RegisterImage:
         """Bytes of one register."""
         return self.read(register.table, register.address, register.words)
 
+    def place(self, register: Register) -> tuple[bytearray, int]:
+        """The run that holds a register, and where in it [bytes]."""
+        run, at = self._find(register.table, register.address, register.words)
+        return run, at if register.table.is_bits else 2 * at
+
     def copy(self) -> dict[tuple[Table, int], bytes]:
         """Everything shown now."""
         return {key: bytes(run) for key, run in self.runs.items()}

@@ -266,8 +266,9 @@ class HomePhysics:
         if self.heating is not None:
             self.heating.settle(self.now_s)
             heat_pump_kw = self.heating.power_kw
-        flows = self._island_flows if self.grid_lost else self._inverter_flows
-        self.flows = replace(flows(load_kw, self._vehicle_kw(), heat_pump_kw), cut_kw=cut_kw)
+        find = self._island_flows if self.grid_lost else self._inverter_flows
+        flows = find(load_kw, self._vehicle_kw(), heat_pump_kw)
+        self.flows = replace(flows, cut_kw=cut_kw) if cut_kw else flows
 
     def _vehicle_kw(self) -> float:
         charger, session = self.spec.charger, self.session

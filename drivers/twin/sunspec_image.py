@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from drivers.registers import Register, RegisterType, Table, encode, encode_text
+from drivers.registers import PACKERS, Register, RegisterType, Table, encode, encode_text
 from drivers.sunspec.models import PlacedModel, Point, place
 from drivers.twin.image import RegisterImage
 
@@ -49,6 +49,24 @@ def model_wish(
     )
 
 
+class _Cell:
+    """Where a number stands in an image. A device shows all of its numbers at every request, so that is found once."""
+
+    def __init__(self, register: Register, run: bytearray, at: int, power_of_ten: int) -> None:
+        self._register, self._run, self._at = register, run, at
+        self._packer = PACKERS[register.type]
+        self._factor, self._ten = register.factor, 10.0**power_of_ten
+        self._whole = register.type not in (RegisterType.FLOAT32, RegisterType.FLOAT64)
+
+    def show(self, value: float) -> None:
+        """Show what `drivers.registers.encode` makes of a value."""
+        scaled = value / self._factor / self._ten
+        try:
+            self._packer.pack_into(self._run, self._at, round(scaled) if self._whole else scaled)
+        except (struct.error, OverflowError) as error:
+            raise ValueError(f"register {self._register.name}: {value} does not fit: {error}") from None
+
+
 class SunSpecImage:
     """An image and its points by model and path."""
 
@@ -57,6 +75,7 @@ class SunSpecImage:
         self.models: dict[int, PlacedModel] = {}
         self._registers: dict[tuple[int, str], Register] = {}
         self._scales: dict[tuple[int, str], int] = {}
+        self._cells: dict[tuple[int, str], _Cell] = {}
         address = base + 2
         placed: list[tuple[PlacedModel, ModelWish]] = []
         for wish in wishes:
@@ -71,7 +90,11 @@ class SunSpecImage:
     def show(self, model_id: int, path: str, value: float | None) -> None:
         """Show a value in SunSpec units."""
         key = (model_id, path)
-        self.image.show(self._registers[key], value, self._scales.get(key, 0))
+        cell = self._cells.get(key)
+        if cell is None or value is None:
+            self.image.show(self._registers[key], value, self._scales.get(key, 0))
+        else:
+            cell.show(value)
 
     def held(self, model_id: int, path: str) -> float:
         """Value in SunSpec units as a client may have written it."""
@@ -94,9 +117,14 @@ class SunSpecImage:
         for path, point in model.points.items():
             register = replace(point.register(path), scale_from=None)
             self._registers[model.model_id, path] = register
+            power = 0
             self.image.store(Table.HOLDING, point.address, _unimplemented(point, register))
             if point.scale_point is not None:
-                self._scales[model.model_id, path] = wish.scales.get(point.scale_point.split(".")[-1], 0)
+                power = wish.scales.get(point.scale_point.split(".")[-1], 0)
+                self._scales[model.model_id, path] = power
+            if register.type in PACKERS:
+                run, at = self.image.place(register)
+                self._cells[model.model_id, path] = _Cell(register, run, at, power)
         self.image.store(Table.HOLDING, model.address, struct.pack(">HH", model.model_id, model.length))
         for name, power in wish.scales.items():
             self.image.store(Table.HOLDING, model.points[name].address, struct.pack(">h", power))

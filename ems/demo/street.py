@@ -118,9 +118,14 @@ def vehicle_sessions() -> dict[str, list[Session]]:
     return sessions
 
 
-def site_file(homes: Sequence[Home], endpoints: Mapping[str, Mapping[str, Mapping[str, object]]]) -> str:
+def site_file(
+    homes: Sequence[Home],
+    endpoints: Mapping[str, Mapping[str, Mapping[str, object]]],
+    *,
+    import_limit_kw: float = IMPORT_LIMIT_KW,
+) -> str:
     """Write the street as a site file; `endpoints` gives endpoint, unit_id and driver by home and device."""
-    parts = [_DEFAULTS]
+    parts = [_defaults(import_limit_kw)]
     for home in homes:
         devices = "\n".join(
             f"      {name}: {{endpoint: '{at['endpoint']}', unit_id: {at['unit_id']}, driver: {at['driver']}, "
@@ -175,12 +180,8 @@ def _without_gaps(series: FloatArray) -> FloatArray:
     return np.concatenate([days.ravel(), series[days.size :]])
 
 
-_ROLES = {
-    "meter": "role: grid_meter",
-    "inverter": f"role: hybrid_inverter, rated_kw: {INVERTER_KW}, conversion_eff_frac: {CONVERSION}",
-    "charger": "role: charger",
-}
-_DEFAULTS = f"""\
+def _defaults(import_limit_kw: float) -> str:
+    return f"""\
 # The street of `ems demo`, as the service reads it. The same file with real endpoints runs on real devices.
 defaults:
   time_zone: America/Los_Angeles
@@ -190,7 +191,7 @@ defaults:
   longitude_deg: -117.4
   co2_kg_per_kwh: 0.161
   owner: {{name: Demo household}}
-  connection: {{import_limit_kw: {IMPORT_LIMIT_KW}, export_limit_kw: {EXPORT_LIMIT_KW}}}
+  connection: {{import_limit_kw: {import_limit_kw}, export_limit_kw: {EXPORT_LIMIT_KW}}}
   consents: {{control_storage: true, control_vehicle: true, curtail_solar: true}}
   tariff:
     buy:
@@ -209,6 +210,13 @@ defaults:
           otherwise_per_kwh: 0.21
     sell: {{kind: flat, per_kwh: 0.05}}
 sites:"""
+
+
+_ROLES = {
+    "meter": "role: grid_meter",
+    "inverter": f"role: hybrid_inverter, rated_kw: {INVERTER_KW}, conversion_eff_frac: {CONVERSION}",
+    "charger": "role: charger",
+}
 _ASSETS = f"""
       - {{kind: pv, name: roof, device: inverter, rated_kw: 5.0}}
       - kind: battery

@@ -30,7 +30,6 @@ def test_a_step_to_own_mode_and_back_is_told_once_and_levels_are_counted() -> No
     ):
         ladder.note("other", Rung.RULE, "unknown: meter", at=AT)
         told += ladder.note("home-01", rung, "unknown: meter", at=AT + timedelta(seconds=second))
-        ladder.count()
         assert on(metrics, rung) == 1.0
         assert sum(on(metrics, one) or 0.0 for one in Rung) == 2.0
     assert [(edge.at - AT, edge.became) for edge in told] == [
