@@ -36,7 +36,7 @@ class Vectors:
     """Everything HiGHS wants for one problem, or a row each for a stack of them; matrix in compressed columns."""
 
     flat: FloatArray
-    """All of the following but `theta`, one behind the other."""
+    """All of the following but `theta`, one behind the other: they are views of it, to be changed in place."""
     cost: FloatArray
     lower: FloatArray
     upper: FloatArray
