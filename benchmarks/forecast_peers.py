@@ -151,7 +151,29 @@ class SurroundingDays:
         return _forecast(self.name, self.truth, issued_at, levels, gap_quantiles(samples, levels))
 
 
-class BoostedQuantiles:
+class _Boosted:
+    """Trees of LightGBM over a fleet, grown anew at every so many fits."""
+
+    memory = MEMORY
+
+    def __init__(self, lightgbm: ModuleType, context: SiteContext, train_every: int) -> None:
+        self.lightgbm = lightgbm
+        self.context = context
+        self.train_every = train_every
+        self.fits = 0
+        self.scale: FloatArray = np.zeros(0)
+
+    def fit(self, history: History, *, weather: Weather | None = None) -> Self:
+        if self.fits % self.train_every == 0:
+            self._train(history)
+        self.fits += 1
+        return self
+
+    def _train(self, history: History) -> None:
+        raise NotImplementedError
+
+
+class BoostedQuantiles(_Boosted):
     """One LightGBM quantile model per level, all sites of a fleet together; day-ahead, issued at midnight.
 
     Parameters
@@ -163,26 +185,16 @@ class BoostedQuantiles:
     """
 
     name = "LightGBM"
-    memory = MEMORY
 
     def __init__(
         self, lightgbm: ModuleType, context: SiteContext, *, solar: bool = False, train_every: int = 1
     ) -> None:
-        self.lightgbm = lightgbm
         # the sun keeps no summer time
-        self.context = replace(context, time_zone=solar_zone(context)) if solar else context
+        own = replace(context, time_zone=solar_zone(context)) if solar else context
+        super().__init__(lightgbm, own, train_every)
         self.solar = solar
-        self.train_every = train_every
-        self.fits = 0
-        self.scale: FloatArray = np.zeros(0)
         self.plants: Plants | None = None
         self.trees: dict[float, Any] = {}
-
-    def fit(self, history: History, *, weather: Weather | None = None) -> Self:
-        if self.fits % self.train_every == 0:
-            self._train(history)
-        self.fits += 1
-        return self
 
     def _train(self, history: History) -> None:
         if self.solar:
@@ -242,32 +254,21 @@ class BoostedQuantiles:
         return np.arcsinh(history.usable / self.scale[:, None]), np.ones(history.usable.shape)
 
 
-class BoostedNextHour:
+class BoostedNextHour(_Boosted):
     """A forecaster of ours whose next interval is told by LightGBM from its last errors, when that is all that is asked.
 
     Longer horizons are those of the forecaster beneath, which stands before it in the same backtest and is fitted there.
     """
 
     name = "LightGBM, next hour"
-    memory = MEMORY
 
     def __init__(
         self, lightgbm: ModuleType, context: SiteContext, beneath: Forecaster, *, train_every: int = 1
     ) -> None:
-        self.lightgbm = lightgbm
-        self.context = context
+        super().__init__(lightgbm, context, train_every)
         self.beneath = beneath
-        self.train_every = train_every
-        self.fits = 0
-        self.scale: FloatArray = np.zeros(0)
         self.coefficients: FloatArray = np.zeros(0)
         self.tree: Any = None
-
-    def fit(self, history: History, *, weather: Weather | None = None) -> Self:
-        if self.fits % self.train_every == 0:
-            self._train(history)
-        self.fits += 1
-        return self
 
     def _train(self, history: History) -> None:
         self.scale = 0.5 * gap_mean(np.abs(history.usable), axis=1)
@@ -276,10 +277,7 @@ class BoostedNextHour:
         asked = design(days, targets)
         z = days.z[:, targets]
         self.coefficients = fit_slot_model(asked, z, np.ones(z.shape), step_h=history.step_h).coefficients
-        centre = predict_z(self.coefficients, asked)
-        features = np.concatenate(
-            [tree_features(days, asked, targets), centre[..., None], _errors_before(z - centre)], axis=-1
-        )
+        centre, features = self._features(days, asked, targets)
         rise = np.sinh(z) - np.sinh(centre)
         told = np.isfinite(rise)
         rows = self.lightgbm.Dataset(features[told], rise[told])
@@ -303,19 +301,19 @@ class BoostedNextHour:
         count = days.z.shape[1]
         targets = np.arange(count - 3, count)
         asked = design(days, targets)
-        centre = predict_z(self.coefficients, asked)
-        features = np.concatenate(
-            [
-                tree_features(days, asked, targets),
-                centre[..., None],
-                _errors_before(days.z[:, targets] - centre),
-            ],
-            axis=-1,
-        )
+        centre, features = self._features(days, asked, targets)
         rise = self.tree.predict(features[:, -1, slot])
         path = np.maximum((np.sinh(centre[:, -1, slot]) + rise) * self.scale, 0.0)
         quantiles = np.broadcast_to(path[:, None, None], (len(path), 1, len(levels)))
         return _forecast(self.name, recent, issued_at, levels, quantiles)
+
+    def _features(self, days: DayMatrix, asked: Design, targets: IntArray) -> tuple[FloatArray, FloatArray]:
+        """What the ridge says of each slot, (S, T, N), and what the tree may split on besides, (S, T, N, F)."""
+        centre = predict_z(self.coefficients, asked)
+        errors = _errors_before(days.z[:, targets] - centre)
+        return centre, np.concatenate(
+            [tree_features(days, asked, targets), centre[..., None], errors], axis=-1
+        )
 
 
 def days_of(z: FloatArray, known: History, context: SiteContext, *, open_day: bool = True) -> DayMatrix:
