@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -36,7 +36,7 @@ from optimizer.formulation.pv import Pv
 from optimizer.formulation.site import GRID, limit_price, site_shape
 from optimizer.formulation.tariff import broken_response, reduction_kwh
 from optimizer.highs import Answer, Basis, Solver
-from optimizer.problem import DispatchProblem
+from optimizer.problem import Asset, DispatchProblem
 from optimizer.solution import (
     AssetSchedule,
     CostLine,
@@ -503,10 +503,7 @@ class _Solve:
     def _tightened(self, template: Template, relaxed: Answer) -> Answer:
         """The relaxed answer with rows that whole numbers keep anyway, as far as it broke them: see `Asset.cuts`."""
         for _ in range(_CUT_ROUNDS):
-            values = [
-                AssetValues(template, relaxed, f"a{k}", self.problem.price_scale)
-                for k in range(len(self.problem.assets))
-            ]
+            values = [of for _, of in _with_values(self.problem, template, relaxed)]
             cuts = [cut for asset in self.problem.assets for cut in asset.cuts(self.problem, values)]
             if not cuts:
                 break
@@ -542,10 +539,9 @@ class _Solve:
         found = {family: answer.x[where] for family, where in template.binaries.items()}
         grid = AssetValues(template, answer, GRID, self.problem.price_scale)
         found[GRID, "importing"] = direction_share(grid.column("import"), grid.column("export"))
-        for position, asset in enumerate(self.problem.assets):
-            values = AssetValues(template, answer, f"a{position}", self.problem.price_scale)
+        for asset, values in _with_values(self.problem, template, answer):
             for name, share in asset.shares(self.problem, values).items():
-                found[f"a{position}", name] = share
+                found[values.key, name] = share
         return {family: found[family] for family in template.binaries}
 
     def _proven(self, plan: _Plan) -> DispatchSolution | None:
@@ -845,13 +841,19 @@ class _Sent:
         ]
 
 
+def _with_values(
+    problem: DispatchProblem, template: Template, answer: Answer
+) -> Iterator[tuple[Asset, AssetValues]]:
+    """Yield each asset with its part of an answer."""
+    for position, asset in enumerate(problem.assets):
+        yield asset, AssetValues(template, answer, f"a{position}", problem.price_scale)
+
+
 def _read(problem: DispatchProblem, template: Template, answer: Answer) -> _Reading:
-    scale = problem.price_scale
-    grid = AssetValues(template, answer, GRID, scale)
+    grid = AssetValues(template, answer, GRID, problem.price_scale)
     return _Reading(
         schedules=tuple(
-            asset.read(problem, AssetValues(template, answer, f"a{position}", scale))
-            for position, asset in enumerate(problem.assets)
+            asset.read(problem, values) for asset, values in _with_values(problem, template, answer)
         ),
         import_kw=grid.column("import"),
         export_kw=grid.column("export"),
@@ -898,10 +900,7 @@ def lean_holds(problem: DispatchProblem, template: Template, vectors: Vectors, a
         touched = (answer.x[..., where] >= vectors.upper[..., where]).any()
         if touched and (-grid.column_dual(name) > limit_price(problem) * problem.hours).any():
             return False
-    return all(
-        asset.lean_holds(problem, AssetValues(template, answer, f"a{position}", problem.price_scale))
-        for position, asset in enumerate(problem.assets)
-    )
+    return all(asset.lean_holds(problem, values) for asset, values in _with_values(problem, template, answer))
 
 
 def _stands(problem: DispatchProblem, template: Template, vectors: Vectors, answer: Answer) -> bool:
@@ -948,11 +947,10 @@ def broken_families(problem: DispatchProblem, template: Template, answer: Answer
         mask = broken_response(problem, event, values, grid.column("import"), grid.column("export"))
         if mask.any():
             found[f"response{k}", "responds"] = mask
-    for position, asset in enumerate(problem.assets):
-        values = AssetValues(template, answer, f"a{position}", problem.price_scale)
+    for asset, values in _with_values(problem, template, answer):
         for name, mask in asset.broken(problem, values).items():
             if mask.any():
-                found[f"a{position}", name] = mask
+                found[values.key, name] = mask
     return found
 
 
