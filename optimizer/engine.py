@@ -21,6 +21,7 @@ import numpy as np
 from optimizer.arrays import BoolArray, CodeArray, FloatArray, IntArray, Series
 from optimizer.audit import Audit, AuditReport, Finding, audit
 from optimizer.branch import Branch
+from optimizer.bus import broken_covers
 from optimizer.dive import Dive
 from optimizer.formulation.builder import (
     AT_LOWER,
@@ -35,7 +36,7 @@ from optimizer.formulation.builder import (
 from optimizer.formulation.pv import Pv
 from optimizer.formulation.site import GRID, limit_price, site_shape
 from optimizer.formulation.tariff import broken_response, reduction_kwh
-from optimizer.highs import Answer, Basis, Solver
+from optimizer.highs import Answer, Basis, Row, Solver
 from optimizer.problem import Asset, DispatchProblem
 from optimizer.solution import (
     AssetSchedule,
@@ -471,7 +472,7 @@ class _Solve:
         if relaxed.outcome is not Outcome.OPTIMAL:
             return None
         self.solver.use_presolve(False)
-        relaxed = self._tightened(template, relaxed)
+        relaxed = self._tightened(template, vectors, relaxed)
         given, bound = self._committed(template, vectors, relaxed)
         enough = bound + self._money_gap()
         dive = Dive(
@@ -500,14 +501,17 @@ class _Solve:
         """What is loaded, from where the last run ended."""
         return self._counted(self.solver, whole=False)
 
-    def _tightened(self, template: Template, relaxed: Answer) -> Answer:
-        """The relaxed answer with rows that whole numbers keep anyway, as far as it broke them: see `Asset.cuts`."""
+    def _tightened(self, template: Template, vectors: Vectors, relaxed: Answer) -> Answer:
+        """The relaxed answer with rows that whole numbers keep anyway, as far as it broke them."""
         for _ in range(_CUT_ROUNDS):
             values = [of for _, of in _with_values(self.problem, template, relaxed)]
-            cuts = [cut for asset in self.problem.assets for cut in asset.cuts(self.problem, values)]
-            if not cuts:
+            broken = [
+                _row(template, cut) for asset in self.problem.assets for cut in asset.cuts(self.problem, values)
+            ]
+            broken += broken_covers(template, vectors, relaxed.x)
+            if not broken:
                 break
-            self.solver.add_rows([_row(template, cut) for cut in cuts])
+            self.solver.add_rows(broken)
             tighter = self._again()
             if tighter.outcome is not Outcome.OPTIMAL:
                 break
@@ -779,7 +783,7 @@ class _Solve:
         )
 
 
-def _row(template: Template, cut: Cut) -> tuple[IntArray, FloatArray, float]:
+def _row(template: Template, cut: Cut) -> Row:
     """Columns and entries of an inequality, and what it is at least."""
     columns = [positions(template.columns[f"a{asset}", name])[at] for asset, name, at, _ in cut.terms]
     return np.concatenate(columns), np.concatenate([entries for *_, entries in cut.terms]), cut.least

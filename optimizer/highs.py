@@ -23,6 +23,9 @@ from optimizer.template import Template, Vectors
 Basis = tuple[CodeArray, CodeArray]
 """Codes of columns and rows: see `builder.BASIC`."""
 
+Row = tuple[IntArray, FloatArray, float]
+"""Columns of an inequality, their entries, and what the sum is at least."""
+
 
 _STATUS = {
     int(highspy.HighsModelStatus.kOptimal): Outcome.OPTIMAL,
@@ -166,8 +169,8 @@ class Solver:
             raise AssertionError("HiGHS refuses the model")
         self._lower, self._upper, self._rows = vectors.lower, vectors.upper, template.row_count
 
-    def add_rows(self, rows: Sequence[tuple[IntArray, FloatArray, float]]) -> None:
-        """Add rows to the loaded problem: columns, their entries, and what the row is at least."""
+    def add_rows(self, rows: Sequence[Row]) -> None:
+        """Add inequalities to the loaded problem."""
         starts = np.cumsum([0, *(columns.size for columns, _, _ in rows[:-1])]).astype(np.int32)
         index = np.concatenate([columns for columns, _, _ in rows]).astype(np.int32)
         entries = np.concatenate([values for _, values, _ in rows])

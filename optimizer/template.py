@@ -107,6 +107,8 @@ class Template:
     """Binary families that only keep opposite powers apart, or a power off or at least at its least."""
     once: frozenset[Family]
     """Binary families of which at most one member is 1: the start of a run."""
+    switched: Mapping[Family, Family]
+    """Binary families without which a power is 0, and the power."""
     cuts: tuple[int, ...]
     """Where one vector ends and the next starts."""
     compile_seconds: float
@@ -340,6 +342,7 @@ def _assemble(
         tie=_tie_map(affine, slots, n_columns, len(parameters)),
         directions=frozenset(site.directions),
         once=frozenset(family for family in site.once if family in columns),
+        switched={switch: power for switch, power in site.switched.items() if switch in columns},
         cuts=tuple(int(cut) for cut in cuts),
         compile_seconds=time.perf_counter() - began,
     )

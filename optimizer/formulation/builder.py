@@ -94,6 +94,7 @@ class SiteModel:
         self.binaries: dict[tuple[str, str], Vector] = {}
         self.directions: set[tuple[str, str]] = set()
         self.once: set[tuple[str, str]] = set()
+        self.switched: dict[tuple[str, str], tuple[str, str]] = {}
         self.fed: list[list[Expr]] = [[] for _ in range(self.intervals)]
         """Per interval: power fed into the site bus, draws negative."""
         self.heat: defaultdict[int, list[list[Expr]]] = defaultdict(
@@ -131,12 +132,13 @@ class SiteModel:
         direction: bool = False,
         once: bool = False,
         bounded: bool = True,
+        switches: str | None = None,
     ) -> Vector:
         """Declare a family of 0/1 decisions; they are relaxed until a relaxed answer breaks what they stand for.
 
         `direction` marks those that only keep opposite powers apart: the fast loop may decide them anew. `once` marks
         families of which at most one member is 1. Where `bounded` is False the asset writes the bounds itself,
-        inside [0, 1].
+        inside [0, 1]. `switches` names the power of the same asset that is 0 without them.
         """
         bounds = (0.0, 1.0) if bounded else (0.0, None)
         family = pyo.Var(range(self.intervals if n is None else n), bounds=bounds)
@@ -146,6 +148,8 @@ class SiteModel:
             self.directions.add((key, name))
         if once:
             self.once.add((key, name))
+        if switches is not None:
+            self.switched[key, name] = key, switches
         return vector
 
     def rows(
@@ -190,7 +194,7 @@ class SiteModel:
 
 def add_least_power(site: SiteModel, key: str, power: Vector, most: Vector) -> None:
     """least[t] * on[t] <= power[t] <= limit[t] * on[t], with on[t] 0 or 1 where a relaxed answer was too weak."""
-    on = site.binary(key, "on", direction=True)
+    on = site.binary(key, "on", direction=True, switches="power")
     least = site.parameter(key, "least_kw")
     site.rows(key, "on", lambda t: power[t] <= most[t] * on[t])
     site.rows(key, "least", lambda t: power[t] >= least[t] * on[t])

@@ -292,8 +292,9 @@ def add_minimum_times(
 
 
 def add_load_range(site: SiteModel, key: str, power: Vector, on: Vector, most: Vector) -> None:
-    """least[t] * on[t] <= power[t] <= limit[t] * on[t]."""
+    """least[t] * on[t] <= power[t] <= limit[t] * on[t]; said once more as a bound: power[t] <= limit[t]."""
     least = site.parameter(key, "least_kw")
+    site.rows(key, "rating", lambda t: power[t] <= most[t])
     site.rows(key, "least", lambda t: power[t] >= least[t] * on[t])
     site.rows(key, "limit", lambda t: power[t] <= most[t] * on[t])
 

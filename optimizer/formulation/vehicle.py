@@ -285,7 +285,7 @@ def add_floor(site: SiteModel, key: str, stored: Vector) -> None:
 
 def add_charging(site: SiteModel, key: str, charge: Vector, discharge: Vector | None, *, least: bool) -> None:
     """least[t] * charging[t] <= charge[t] <= limit[t] * charging[t]; discharge[t] <= limit[t] * (1 - charging[t])."""
-    charging = site.binary(key, "charging", direction=True)
+    charging = site.binary(key, "charging", direction=True, switches="charge")
     most_in = site.parameters[key, "charge_limit_kw"]
     site.rows(key, "charging", lambda t: charge[t] <= most_in[t] * charging[t])
     if least:
