@@ -9,7 +9,7 @@ discrete programming problems", Econometrica 28 (1960)).
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -29,6 +29,10 @@ _THRESHOLDS = (0.5, WHOLE, 1.0 - WHOLE, 0.25, 0.75)
 
 _NEAR = 4
 """Neighbours on either side that count when the most torn decision is looked for: the middle of a torn stretch."""
+
+
+_DEEPER = 0.25
+"""Share of the way from the lowest bound to the best point up to which a search goes deeper before it goes elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +58,7 @@ class _Node:
 
 @dataclass(kw_only=True, slots=True)
 class Branch:
-    """One search in one loaded linear model; leaves the bounds of the model as they were."""
+    """One search in one loaded linear model, which can stop and go on; it leaves the bounds of the model as they were."""
 
     template: Template
     vectors: Vectors
@@ -65,53 +69,67 @@ class Branch:
     """Binary families that are searched."""
     gap: float
     """Objective by which the best point may miss the bound."""
-    open: Callable[[], bool]
-    """False when the time for this search is over."""
+    relaxed: Answer
+    """What is loaded, solved as it is: where the search begins."""
     _columns: IntArray = field(init=False)
+    _root: _Node = field(init=False)
     _best: Answer | None = field(init=False, default=None)
     _settled: float = field(init=False, default=np.inf)
     """Lowest bound of what needs no more branching."""
     _tried: set[bytes] = field(init=False, default_factory=set)
+    _waiting: list[tuple[float, int, _Node]] = field(init=False, default_factory=list)
+    _number: Iterator[int] = field(init=False, default_factory=count)
 
-    def search(self, relaxed: Answer) -> Found:
-        """The best point within the gap or the time, from the relaxed answer; deepest first, then lowest bound first."""
+    def __post_init__(self) -> None:
         places = [positions(self.template.binaries[family]) for family in self.families]
-        if all((_torn(relaxed.x[where]) == 0.0).all() for where in places):
-            return Found(values=self._values(relaxed), objective=relaxed.objective, bound=relaxed.objective)
-        self._columns = at = np.concatenate(places)
+        self._columns = at = np.concatenate([np.empty(0, dtype=np.int64), *places])
         lower, upper = self.vectors.lower[at].copy(), self.vectors.upper[at].copy()
-        root = _Node(relaxed.objective, lower, upper, relaxed.x[at], self.solver.basis())
-        for threshold in _THRESHOLDS:
-            self._round(root, threshold)
-        waiting: list[tuple[float, int, _Node]] = []
-        number = count()
-        node: _Node | None = root
-        while True:
-            if node is None:
-                if not waiting or not self.open() or self._hopeless(waiting[0][0]):
-                    break
-                node = heapq.heappop(waiting)[2]
-                self._round(node, 0.5)
-            if self._hopeless(node.bound) or not self.open():
-                heapq.heappush(waiting, (node.bound, next(number), node))
-                node = None
-                continue
-            children = sorted(self._children(node), key=lambda child: child.bound)
-            node = children[0] if children else None
-            for child in children[1:]:
-                heapq.heappush(waiting, (child.bound, next(number), child))
-        self.solver.change_bounds(at, lower, upper)
-        if root.basis is not None:
-            self.solver.start(root.basis)
+        self._root = _Node(self.relaxed.objective, lower, upper, self.relaxed.x[at], self.solver.basis())
+        if (_torn(self._root.x) == 0.0).all():
+            self._best, self._settled = self.relaxed, self.relaxed.objective
+        else:
+            self._wait(self._root)
+
+    def search(self, open_: Callable[[], bool], enough: float = np.inf) -> Found:
+        """The best point, within the gap or until time is over or the bound is enough; from the lowest bound, deeper first.
+
+        Parameters
+        ----------
+        open_
+            False when the time for this search is over.
+        enough
+            A bound that is all that is asked for.
+        """
+        if not self._tried and self._waiting:
+            for threshold in _THRESHOLDS:
+                self._round(self._root, threshold)
+        while self._waiting and open_() and not self._over(self._waiting[0][0], enough):
+            node: _Node | None = heapq.heappop(self._waiting)[2]
+            self._round(node, 0.5)
+            while node is not None:
+                children = sorted(self._children(node), key=lambda child: child.bound)
+                node = children.pop(0) if children and open_() and self._deeper(children[0].bound) else None
+                for child in children:
+                    self._wait(child)
+        self.solver.change_bounds(self._columns, self._root.lower, self._root.upper)
+        if self._root.basis is not None:
+            self.solver.start(self._root.basis)
+        bound = min(self._settled, self._waiting[0][0] if self._waiting else np.inf)
         best = self._best
-        bound = min(self._settled, waiting[0][0] if waiting else np.inf)
         if best is None:
-            return Found(values={}, objective=np.inf, bound=max(relaxed.objective, bound))
+            return Found(values={}, objective=np.inf, bound=max(self.relaxed.objective, bound))
         return Found(
             values=self._values(best),
             objective=best.objective,
-            bound=max(relaxed.objective, min(bound, best.objective)),
+            bound=max(self.relaxed.objective, min(bound, best.objective)),
         )
+
+    def _wait(self, node: _Node) -> None:
+        heapq.heappush(self._waiting, (node.bound, next(self._number), node))
+
+    def _over(self, lowest: float, enough: float) -> bool:
+        """True if nothing is left to find, or the bound is enough."""
+        return self._hopeless(lowest) or min(lowest, self._settled) >= enough
 
     def _values(self, answer: Answer) -> dict[Family, FloatArray]:
         return {family: np.round(answer.x[self.template.binaries[family]]) for family in self.families}
@@ -119,6 +137,13 @@ class Branch:
     def _hopeless(self, bound: float) -> bool:
         """True if nothing better than the best point by more than the gap is below a node."""
         return self._best is not None and bound >= self._best.objective - self.gap
+
+    def _deeper(self, bound: float) -> bool:
+        """True if it is worth to go on below a node before what has the lowest bound."""
+        if self._best is None:
+            return True
+        lowest = min(bound, self._waiting[0][0]) if self._waiting else bound
+        return not self._hopeless(bound) and bound <= lowest + _DEEPER * (self._best.objective - lowest)
 
     def _solved(self, node: _Node, lower: FloatArray, upper: FloatArray) -> Answer:
         """The answer with these bounds, from where the node ended: the last run may have been far away."""

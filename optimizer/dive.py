@@ -9,6 +9,7 @@ this kind are known as relax-and-fix (Pochet and Wolsey, "Production Planning by
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -123,6 +124,17 @@ class Dive:
         at = positions(self.template.binaries[family])[where]
         self.solver.change_bounds(at, self.vectors.lower[at], self.vectors.upper[at])
         self.fixed[family][where] = np.nan
+
+    @contextmanager
+    def released(self) -> Iterator[None]:
+        """Let go of what is decided, for another search in the same model; decided again afterwards."""
+        kept = {family: values.copy() for family, values in self.fixed.items()}
+        for family, values in kept.items():
+            self._free(family, np.arange(values.size))
+        yield
+        for family, values in kept.items():
+            decided = np.flatnonzero(~np.isnan(values))
+            self._fix(family, decided, values[decided])
 
     def _inside(self, family: Family, first: int, last: int) -> IntArray:
         """Members of a family in a window; families that are not per interval are decided at once, in the first one."""

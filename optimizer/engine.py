@@ -473,8 +473,9 @@ class _Solve:
             return None
         self.solver.use_presolve(False)
         relaxed = self._tightened(template, vectors, relaxed)
-        given, bound = self._committed(template, vectors, relaxed)
-        enough = bound + self._money_gap()
+        commitments = self._commitments(template, vectors, relaxed)
+        until = self._left() - _COMMIT_FRAC * self.problem.time_limit_s
+        found = commitments.search(lambda: self._left() > until)
         dive = Dive(
             template=template,
             vectors=vectors,
@@ -482,13 +483,17 @@ class _Solve:
             run=self._again,
             wanted=lambda answer: self._shares(template, answer),
             worth=_WORTH * max(self._money_gap(), USUAL_GAP),
-            open=lambda: self._left() > _SEARCH_FRAC * self.problem.time_limit_s,
+            open=self._goes_on,
         )
-        answer = dive.plan(relaxed, given)
+        answer = dive.plan(relaxed, found.values)
         if answer is None:
             return None
-        if enough < answer.objective <= bound + _WITHIN_REACH * self._money_gap():
-            answer = dive.improve(answer, enough)
+        gap, bound = self._money_gap(), found.bound
+        if gap < answer.objective - bound <= _WITHIN_REACH * gap:
+            with dive.released():
+                bound = commitments.search(self._goes_on, answer.objective - gap).bound
+        if gap < answer.objective - bound <= _WITHIN_REACH * gap:
+            answer = dive.improve(answer, bound + gap)
         if answer.row_dual.size > template.row_count:
             # the added rows hold by themselves now; without them the prices are those of the model
             self.solver.release_rows(template.row_count)
@@ -518,25 +523,24 @@ class _Solve:
             relaxed = tighter
         return relaxed
 
-    def _committed(
-        self, template: Template, vectors: Vectors, relaxed: Answer
-    ) -> tuple[dict[Family, FloatArray], float]:
-        """What runs when and what answers an event; and the bound that proves.
+    def _goes_on(self) -> bool:
+        """True while there is time for more than putting the answer together."""
+        return self._left() > _SEARCH_FRAC * self.problem.time_limit_s
 
-        These few decisions weigh more than all others together: they are searched with the others relaxed.
+    def _commitments(self, template: Template, vectors: Vectors, relaxed: Answer) -> Branch:
+        """The search of what runs when and what answers an event, with all else relaxed.
+
+        These few decisions weigh more than all others together.
         """
-        families = sorted(template.binaries.keys() - template.directions - template.once)
-        until = self._left() - _COMMIT_FRAC * self.problem.time_limit_s
-        found = Branch(
+        return Branch(
             template=template,
             vectors=vectors,
             solver=self.solver,
             run=self._again,
-            families=families,
+            families=sorted(template.binaries.keys() - template.directions - template.once),
             gap=_COMMIT_GAP * self._money_gap(),
-            open=lambda: self._left() > until,
-        ).search(relaxed)
-        return found.values, found.bound
+            relaxed=relaxed,
+        )
 
     def _shares(self, template: Template, answer: Answer) -> dict[Family, FloatArray]:
         """Per binary family: how much of each decision a relaxed answer asks for; see `Asset.shares`."""

@@ -203,7 +203,8 @@ def test_a_search_with_the_rest_relaxed_ends_with_the_best_and_a_bound_below_it(
             best = min(best, answer.objective)
     solver.change_bounds(at, vectors.lower[at], vectors.upper[at])
 
-    def branch(gap: float, *, time: bool) -> Branch:
+    def branch(gap: float) -> Branch:
+        solver.run()
         return Branch(
             template=template,
             vectors=vectors,
@@ -211,17 +212,23 @@ def test_a_search_with_the_rest_relaxed_ends_with_the_best_and_a_bound_below_it(
             run=solver.run,
             families=families,
             gap=gap,
-            open=lambda: time,
+            relaxed=relaxed,
         )
 
-    exact = branch(0.0, time=True).search(relaxed)
+    exact = branch(0.0).search(lambda: True)
     assert exact.objective == pytest.approx(best, abs=1e-7)
     assert exact.bound == pytest.approx(best, abs=1e-7)
-    near = branch(0.05, time=True).search(relaxed)
+    near = branch(0.05).search(lambda: True)
     assert near.bound - 1e-7 <= best <= near.objective + 1e-7
     assert near.objective - near.bound <= 0.05 + 1e-7
-    closed = branch(0.0, time=False).search(relaxed)
+    stopped = branch(0.0)
+    closed = stopped.search(lambda: False)
     assert closed.bound - 1e-7 <= best <= closed.objective + 1e-7
+    middle = (relaxed.objective + best) / 2.0
+    enough = stopped.search(lambda: True, middle)
+    assert min(middle, best) - 1e-7 <= enough.bound <= best + 1e-7
+    exact = stopped.search(lambda: True)
+    assert exact.objective == pytest.approx(best, abs=1e-7) == exact.bound
     assert solver.run().objective == pytest.approx(relaxed.objective, abs=1e-7)
 
 
