@@ -511,7 +511,9 @@ class _Solve:
         for _ in range(_CUT_ROUNDS):
             values = [of for _, of in _with_values(self.problem, template, relaxed)]
             broken = [
-                _row(template, cut) for asset in self.problem.assets for cut in asset.cuts(self.problem, values)
+                _row(template, cut)
+                for asset in self.problem.assets
+                for cut in asset.cuts(self.problem, values)
             ]
             broken += broken_covers(template, vectors, relaxed.x)
             if not broken:

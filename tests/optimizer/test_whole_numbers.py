@@ -20,11 +20,14 @@ from optimizer import (
     HeatStore,
     Prices,
     Pv,
+    ShiftableRun,
+    Vehicle,
     highs,
     solve,
 )
 from optimizer.bench import HOMES, read_homes, rich_home
 from optimizer.branch import Branch
+from optimizer.bus import broken_covers
 from optimizer.engine import AssetValues, template_of
 from optimizer.formulation.builder import EVERY, Cut
 from optimizer.formulation.site import site_shape
@@ -155,6 +158,91 @@ def test_no_plan_breaks_an_inequality_that_a_relaxed_answer_broke(block: int) ->
             tight += least < cut.least + 1e-6
     assert found > 10
     assert tight > 0.5 * found
+
+
+def crowded(seed: int, n: int = 4) -> DispatchProblem:
+    """Consumers that are off or take at least their least, beside sun, stores and a generator."""
+    rng = np.random.default_rng(seed)
+    assets: list[Asset] = [
+        Pv(
+            name="pv",
+            available_kw=np.maximum(0.0, rng.normal(1.0, 1.0, n)),
+            curtailable=bool(rng.random() < 0.5),
+        ),
+        Battery(
+            name="battery", capacity_kwh=3.0, stored_kwh=1.0, charge_limit_kw=1.5, discharge_limit_kw=1.5
+        ),
+        HeatPump(name="rod", heat_node="tap", limit_kw=3.0, cop=1.0, least_kw=float(rng.uniform(0.6, 2.0))),
+        HeatStore(
+            name="tank",
+            heat_node="tap",
+            capacity_kwh=6.0,
+            stored_kwh=1.0,
+            charge_limit_kw=4.0,
+            discharge_limit_kw=2.0,
+        ),
+        HeatDemand(name="tap", heat_node="tap", demand_kw=rng.uniform(0.0, 1.0, n)),
+        Vehicle(
+            name="car",
+            capacity_kwh=40.0,
+            stored_kwh=10.0,
+            wished_kwh=10.0 + float(rng.uniform(0.5, 4.0)),
+            arrival=0.0,
+            departure=float(n),
+            charge_limit_kw=7.0,
+            min_charge_kw=1.4,
+            discharge_limit_kw=float(rng.choice([0.0, 3.0])),
+        ),
+        ShiftableRun(name="washer", profile_kw=np.array([2.0, 0.4]), step_h=1.0),
+        Generator(
+            name="cell",
+            limit_kw=1.5,
+            least_kw=0.5,
+            fuel_per_kwh=float(rng.choice([0.1, 0.3])),
+            start_cost=0.1,
+            min_up_h=2.0,
+        ),
+    ]
+    return DispatchProblem(
+        site_id=f"crowded-{seed}",
+        hours=np.ones(n),
+        load_kw=rng.uniform(-0.5, 1.5, n),
+        prices=Prices(import_per_kwh=rng.uniform(0.2, 0.5, n), export_per_kwh=0.05),
+        assets=tuple(assets),
+        money_gap=1e-6,
+    )
+
+
+def test_no_plan_breaks_what_the_bus_says_of_its_consumers() -> None:
+    """With the switches of an inequality off and on in every pattern, all else relaxed: its left side is not below the right."""
+    found, tight, kinds = 0, 0, set()
+    for seed in range(40):
+        problem = crowded(seed)
+        template, vectors, solver = loaded(problem)
+        whole = np.concatenate([positions(where) for where in template.binaries.values()])
+        before = solver.run()
+        covers = broken_covers(template, vectors, before.x)
+        vectors.cost[:] = 0.0
+        for columns, entries, right in covers:
+            vectors.cost[columns] = entries
+            solver.load(template, vectors)
+            at = np.intersect1d(columns, whole)
+            kinds |= {
+                family for family, where in template.binaries.items() if np.isin(at, positions(where)).any()
+            }
+            least = np.inf
+            for pattern in product((0.0, 1.0), repeat=at.size):
+                solver.change_bounds(at, np.array(pattern), np.array(pattern))
+                answer = solver.run()
+                if answer.outcome is Outcome.OPTIMAL:  # else a run would begin twice
+                    least = min(least, answer.objective)
+            assert np.inf > least >= right - 1e-6, (seed, columns, entries)
+            vectors.cost[columns] = 0.0
+            found += 1
+            tight += least < right + 1e-6
+    assert found > 40
+    assert tight > 0.5 * found
+    assert {name for _, name in kinds} == {"on", "charging", "start"}
 
 
 def machine(seed: int, n: int = 5) -> DispatchProblem:
