@@ -30,6 +30,9 @@ _LONGEST = 8
 _STARTS = 8
 """Starts of a run that are tried."""
 
+_NOTHING = 0.2
+"""Share of what another run is worth that a step may cost without one."""
+
 _FLIPS = 3
 """Rounds of single changes to a step that has cost something."""
 
@@ -148,11 +151,18 @@ class Dive:
         family: Family,
         where: IntArray,
         trials: Iterable[tuple[float, ...]],
+        before: Answer,
         best: Answer | None = None,
     ) -> tuple[Answer | None, tuple[float, ...] | None]:
-        """The best of some patterns for some members of a family; no pattern where none beats `best`."""
+        """The best of some patterns for some members of a family; no pattern where none beats `best`.
+
+        The first that costs next to nothing beyond `before` will do.
+        """
         found, least = None, np.inf if best is None else self._expected(best)
+        enough = self._expected(before) + _NOTHING * self.worth
         for trial in trials:
+            if least <= enough:
+                break
             self._fix(family, where, np.array(trial))
             answer = self.run()
             if answer.outcome is Outcome.OPTIMAL and (expected := self._expected(answer)) < least:
@@ -314,9 +324,9 @@ class Dive:
     def _decide(self, family: Family, where: IntArray, share: FloatArray, before: Answer) -> Answer | None:
         """The best pattern found for some members of a family: some that keep the sum, then single changes to it."""
         tried = dict.fromkeys(patterns(share))
-        best, found = self._best(family, where, tried)
+        best, found = self._best(family, where, tried, before)
         if found is None:
-            best, found = self._best(family, where, ((1.0,) * share.size, (0.0,) * share.size))
+            best, found = self._best(family, where, ((1.0,) * share.size, (0.0,) * share.size), before)
         if found is None or best is None:
             return None
         for _ in range(_FLIPS):
@@ -324,7 +334,7 @@ class Dive:
                 break
             more = [pattern for pattern in changes(found) if pattern not in tried]
             tried |= dict.fromkeys(more)
-            best, better = self._best(family, where, more, best)
+            best, better = self._best(family, where, more, before, best)
             if better is None or best is None:
                 break
             found = better

@@ -21,7 +21,7 @@ import numpy as np
 from optimizer.arrays import BoolArray, CodeArray, FloatArray, IntArray, Series
 from optimizer.audit import Audit, AuditReport, Finding, audit
 from optimizer.branch import Branch
-from optimizer.bus import broken_covers
+from optimizer.covers import broken_covers
 from optimizer.dive import Dive
 from optimizer.formulation.builder import (
     AT_LOWER,

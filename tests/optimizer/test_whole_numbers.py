@@ -27,7 +27,7 @@ from optimizer import (
 )
 from optimizer.bench import HOMES, read_homes, rich_home
 from optimizer.branch import Branch
-from optimizer.bus import broken_covers
+from optimizer.covers import broken_covers
 from optimizer.engine import AssetValues, template_of
 from optimizer.formulation.builder import EVERY, Cut
 from optimizer.formulation.site import site_shape
