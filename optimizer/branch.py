@@ -104,8 +104,9 @@ class Branch:
             for threshold in _THRESHOLDS:
                 self._round(self._root, threshold)
         while self._waiting and open_() and not self._over(self._waiting[0][0], enough):
-            node: _Node | None = heapq.heappop(self._waiting)[2]
-            self._round(node, 0.5)
+            lowest = heapq.heappop(self._waiting)[2]
+            self._round(lowest, 0.5)
+            node: _Node | None = lowest
             while node is not None:
                 children = sorted(self._children(node), key=lambda child: child.bound)
                 node = children.pop(0) if children and open_() and self._deeper(children[0].bound) else None

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from optimizer.arrays import BoolArray, FloatArray, IntArray
+from optimizer.formulation.builder import Family
 from optimizer.formulation.site import GRID
 from optimizer.highs import Row
 from optimizer.template import Template, Vectors, positions
@@ -52,7 +53,8 @@ class _Bus:
 
     def total(self, values: FloatArray) -> FloatArray:
         """Sum per interval."""
-        return np.bincount(self.interval, values, self.load_kw.size)
+        sums: FloatArray = np.bincount(self.interval, values, self.load_kw.size).astype(np.float64)
+        return sums
 
 
 def broken_covers(template: Template, vectors: Vectors, x: FloatArray) -> list[Row]:
@@ -65,8 +67,9 @@ def broken_covers(template: Template, vectors: Vectors, x: FloatArray) -> list[R
     return [row for kind in kinds for row in _broken(bus, kind)]
 
 
-def _switches(template: Template) -> list[tuple[str, str]]:
-    return [*template.switched, *sorted(template.once)]
+def _switches(template: Template) -> dict[Family, Family]:
+    """Binary families and what they switch: a run is its own switch."""
+    return {**template.switched, **{family: family for family in sorted(template.once)}}
 
 
 def _read(template: Template, vectors: Vectors, x: FloatArray) -> _Bus:
@@ -78,10 +81,8 @@ def _read(template: Template, vectors: Vectors, x: FloatArray) -> _Bus:
     coefficient = vectors.matrix[entries]
     ends = coefficient * np.vstack((vectors.lower[column], vectors.upper[column]))
     switch_of = np.full(template.column_count, -1)
-    for switch, power in template.switched.items():
-        switch_of[template.columns[power]] = positions(template.columns[switch])
-    for family in template.once:
-        switch_of[template.columns[family]] = positions(template.columns[family])
+    for family, power in _switches(template).items():
+        switch_of[template.columns[power]] = positions(template.columns[family])
     switch = np.where(ends.max(axis=0) <= 0.0, switch_of[column], -1)
     return _Bus(
         load_kw=vectors.row_upper[rows],
@@ -118,6 +119,6 @@ def _broken(bus: _Bus, kind: BoolArray) -> Iterator[Row]:
 
 
 def _summed(columns: IntArray, entries: FloatArray) -> Row:
-    """An inequality with each column once: a run is its own switch."""
+    """An inequality with each column once."""
     once, at = np.unique(columns, return_inverse=True)
-    return once, np.bincount(at, entries), 0.0
+    return once, np.bincount(at, entries).astype(np.float64), 0.0
