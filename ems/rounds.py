@@ -75,7 +75,9 @@ class Rounds:
                 self._begin("", self._beside)
                 for part in self._parts:
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._stopped.wait(), timeout=max(0.0, due_s - loop.time()))
+                        # `wait_for` would make a task for each part of each round
+                        async with asyncio.timeout_at(max(due_s, loop.time())):
+                            await self._stopped.wait()
                     if self._stopped.is_set():
                         return
                     self._part(self._part_s)
