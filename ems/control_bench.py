@@ -1,29 +1,21 @@
 """Figures of control: what the fast loop is worth on measured homes, how fast it answers, and how little it writes."""
 
 import asyncio
-import json
 import os
-import signal
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import cast
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
-import uvicorn
 
-from drivers import Device, LinkPool, known_drivers
-from ems import garbage
-from ems.clock import SystemClock, grid_epochs, interval_start, next_interval_start
+from drivers import Device, known_drivers
+from ems.clock import grid_epochs
 from ems.codec import FloatArray
 from ems.config import load_sites
 from ems.cycle import Ports, run_cycle
@@ -36,18 +28,14 @@ from ems.metrics import Metrics
 from ems.planning import hindsight_cost, solve_in_process
 from ems.recorded import Recording
 from ems.rehearsal import Power, RehearsedHome
-from ems.rounds import Rounds
 from ems.simulate_command import simulate_sites
 from ems.simulation import Progress, end_value_per_kwh
 from ems.site import Site
-from ems.step_field import HIGH_KW, LIMIT_KW, LOW_KW, PERIOD_S, homes_without_vehicle
+from ems.step_bench import LOOP_S, STEP_S, answers
+from ems.step_field import HIGH_KW, LIMIT_KW, LOW_KW
 from ems.tariffs import price_curve
-from ems.wiring import make_foresight, make_meters, open_devices
-from forecasting import SlotMean
+from ems.wiring import make_foresight, make_meters
 
-T = TypeVar("T")
-
-STEP_S = 900
 FLASH_PER_DAY = 500
 """Writes a register in flash bears per day, where its maker names no number."""
 CITYLEARN = "citylearn2022_homes01-10_60min.csv.gz"
@@ -65,10 +53,6 @@ RUNS = (
 )
 """What is compared: name, controller, whether the fast loop runs."""
 TARIFFS = ("time of use", "dynamic")
-START_UP_S = 60.0
-"""Longest wait for the simulated field, and time from its start to the first jump [s]."""
-LOOP_S = 0.23
-"""Period of the loop [s], `EMS_FAST_LOOP_S` of a service; no part of the time between jumps, which so meet any moment."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,19 +115,13 @@ def control_figures(
         told = _share_of(progress, index, len(TARIFFS))
         found += _captured(measured, tariff, days, told)
     with tempfile.TemporaryDirectory() as folder:
-        found += _run_as_served(_answers(Path(folder), homes, seconds))
+        found += _answered(Path(folder), homes, seconds)
     return [*found, *asyncio.run(_volatile(_homes(None)))]
 
 
 def _share_of(progress: Progress, index: int, parts: int) -> Progress:
     """Return what is told the percent of one of several equal parts."""
     return lambda percent: progress((100 * index + percent) // parts)
-
-
-def _run_as_served(work: Coroutine[None, None, T]) -> T:
-    """Run on the event loop that `ems run` serves on."""
-    with asyncio.Runner(loop_factory=uvicorn.Config("").get_loop_factory()) as runner:
-        return runner.run(work)
 
 
 def _homes(data: Path | None, days: int = 7) -> Homes:
@@ -302,41 +280,17 @@ def _run(
     return saved / possible
 
 
-async def _answers(folder: Path, count: int, seconds: int) -> list[ControlFigure]:
-    """Time the answers to jumps of load: homes on real sockets in one process, the loop on one core in this one."""
-    needs_s = 2 * START_UP_S + seconds
-    now = datetime.now(UTC)
-    left_s = (next_interval_start(now, STEP_S) - now).total_seconds()
-    if left_s < needs_s:
-        # no cycle runs here that would hand the loop a new interval
-        await asyncio.sleep(left_s)
-    start_at = datetime.now(UTC) + timedelta(seconds=START_UP_S)
-    span_s = int(needs_s) + 5 * PERIOD_S
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    with _field(folder, count, start_at, span_s) as (field, endpoints):
-        if len(cores) > 1:
-            os.sched_setaffinity(field.pid, set(cores[1:]))
-            os.sched_setaffinity(0, {cores[0]})
-        try:
-            began_s, busy_s, look_ms = await _follow_street(folder, count, seconds, start_at, endpoints)
-        finally:
-            if len(cores) > 1:
-                os.sched_setaffinity(0, set(cores))
-        field.send_signal(signal.SIGTERM)
-        await asyncio.to_thread(field.wait, 60)
-    answers = [
-        answer
-        for answer in json.loads((folder / "answers.json").read_text(encoding="utf-8"))
-        if began_s <= answer["at_s"] < began_s + seconds
-    ]
-    lost_s = PERIOD_S / 2
-    answered_ms = np.array([1e3 * (lost_s if a["answered_s"] is None else a["answered_s"]) for a in answers])
-    within_s = np.array([lost_s if a["within_s"] is None else a["within_s"] for a in answers])
+def _answered(folder: Path, count: int, seconds: int) -> list[ControlFigure]:
+    """Return what `step_bench` measures as lines of the table."""
+    found = answers(folder, count, seconds)
     how = (
-        f"{count} homes, {len(answers)} jumps of load from {LOW_KW:g} to {HIGH_KW:g} kW in {seconds} s, "
-        f"every home looked at each {LOOP_S:g} s, loop (without a store) and field each in a process on a core of its own"
+        f"{count} homes, {len(found.answered_s)} jumps of load from {LOW_KW:g} to {HIGH_KW:g} kW in {seconds} s "
+        f"between two cycles, every home looked at each {LOOP_S:g} s; the whole service with its store on one core, "
+        f"the homes on another"
     )
-    p99_ms, p99_s = float(np.percentile(answered_ms, 99)), float(np.percentile(within_s, 99))
+    p99_ms, p99_s = (
+        float(np.percentile(taken_s, 99)) for taken_s in (1e3 * found.answered_s, found.within_s)
+    )
     return [
         ControlFigure(
             figure="load step to changed battery power, p99",
@@ -344,7 +298,7 @@ async def _answers(folder: Path, count: int, seconds: int) -> list[ControlFigure
             unit="ms",
             target="<= 300",
             holds=p99_ms <= 300.0,
-            how=f"{how}; p50 {np.median(answered_ms):.0f} ms",
+            how=f"{how}; p50 {1e3 * np.median(found.answered_s):.0f} ms",
         ),
         ControlFigure(
             figure="time above a connection limit after a step, p99",
@@ -356,97 +310,13 @@ async def _answers(folder: Path, count: int, seconds: int) -> list[ControlFigure
         ),
         ControlFigure(
             figure="one look of the fast loop at a home, mean",
-            value=look_ms,
+            value=1e3 * found.look_s,
             unit="ms",
             target="for comparison",
             holds=True,
-            how=f"{how}; {busy_s / seconds * LOOP_S / count * 1e3:.3f} ms of processor time",
+            how=f"{how}, {100 * found.busy_frac:.0f} % busy",
         ),
     ]
-
-
-@contextmanager
-def _field(
-    folder: Path, count: int, start_at: datetime, span_s: int
-) -> Iterator[tuple[subprocess.Popen[bytes], Mapping[str, Mapping[str, Mapping[str, object]]]]]:
-    arguments = ["-m", "ems.step_field", str(folder), str(count), start_at.isoformat(), str(span_s)]
-    field = subprocess.Popen([sys.executable, *arguments])  # noqa: S603 - our own module
-    try:
-        waited_until = time.monotonic() + START_UP_S
-        while not (folder / "endpoints.json").exists():
-            if field.poll() is not None or time.monotonic() > waited_until:
-                raise DataError("the simulated field did not start; is there memory and a free port left?")
-            time.sleep(0.1)
-        yield field, json.loads((folder / "endpoints.json").read_text(encoding="utf-8"))
-    finally:
-        if field.poll() is None:
-            field.terminate()
-            field.wait(timeout=60)
-
-
-async def _follow_street(
-    folder: Path,
-    count: int,
-    seconds: int,
-    start_at: datetime,
-    endpoints: Mapping[str, Mapping[str, Mapping[str, object]]],
-) -> tuple[float, float, float]:
-    """Run cycle and loop; returns when timing began [epoch s], processor time since [s], and what a look took [ms]."""
-    clock = SystemClock()
-    path = folder / "street.yaml"
-    path.write_text(
-        site_file(homes_without_vehicle(count), endpoints, import_limit_kw=LIMIT_KW), encoding="utf-8"
-    )
-    sites = load_sites(path, known_drivers=known_drivers())
-    looks_ms: list[float] = []
-    async with LinkPool(clock=clock.now) as links:
-        ports = Ports(
-            devices=open_devices(sites, links),
-            meters=make_meters(sites, step_s=STEP_S, readings={}, at=None),
-            foresight=make_foresight(
-                sites,
-                dict.fromkeys((s.id for s in sites), folder),
-                step_s=STEP_S,
-                horizon=96,
-                make_load=SlotMean,
-                make_pv=SlotMean,
-            ),
-            solve=solve_in_process,
-            valid_for=timedelta(minutes=30),
-            journal=_nowhere,
-        )
-        record = await run_cycle(sites, ports, None, at=interval_start(clock.now(), STEP_S))
-        loop = FastLoop(sites, ports, live=Live(), metrics=Metrics(), valid_for=timedelta(minutes=10))
-        loop.follow(record)
-        while not loop.ready or clock.now() < start_at + timedelta(seconds=2):
-            await loop.step(at=clock.now())
-            await asyncio.sleep(0.05)
-        garbage.settle()
-
-        async def follow(site_id: str) -> None:
-            began = time.perf_counter()
-            await loop.follow_site(site_id, at=clock.now())
-            looks_ms.append((time.perf_counter() - began) * 1e3)
-
-        async def nothing() -> None:
-            """Nobody asks for anything."""
-
-        rounds = Rounds(
-            [site.id for site in sites], period_s=LOOP_S, beside=nothing, part=loop.spend, follow=follow
-        )
-        began_s, busy_s = clock.now().timestamp(), time.process_time()
-        going = asyncio.create_task(rounds.run())
-        await asyncio.sleep(seconds)
-        busy_s = time.process_time() - busy_s
-        # jumps at the very end are answered too
-        await asyncio.sleep(PERIOD_S / 2)
-        rounds.stop()
-        await going
-        return began_s, busy_s, float(np.mean(looks_ms))
-
-
-async def _nowhere(setpoints: object) -> None:
-    """Keep no journal."""
 
 
 async def _volatile(homes: Homes, *, days: int = 2, pass_s: int = 10) -> list[ControlFigure]:
@@ -515,6 +385,10 @@ class Rehearsal:
     """Left in the battery."""
     writes_per_day: float
     """Most orders in any 24 h."""
+
+
+async def _nowhere(setpoints: object) -> None:
+    """Keep no journal."""
 
 
 async def _rehearse(

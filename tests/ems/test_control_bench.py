@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from drivers.twin import ServedHome
-from ems import control_bench
+from ems import control_bench, step_bench
 from ems.bench import figures_of
 from ems.control_bench import FEE_PER_KWH, TAX
 from ems.errors import DataError, EmsError
@@ -91,3 +91,23 @@ def test_data_for_the_bench_is_asked_for_by_name(tmp_path: Path) -> None:
         control_bench._homes(tmp_path)
     with pytest.raises(EmsError, match="--data is for control"):
         figures_of("store", data=tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)  # it waits for the next cycle to be over
+def test_the_service_answers_every_jump_of_homes_on_real_sockets(tmp_path: Path) -> None:
+    found = step_bench.answers(tmp_path, 3, int(PERIOD_S), ready_s=30.0)
+    assert len(found.answered_s) == 3
+    assert (found.answered_s < step_bench.LOST_S).all(), (tmp_path / "service.log").read_text()[-2000:]
+    assert (found.within_s < step_bench.LOST_S).all()
+    assert 0.0 < found.look_s < step_bench.LOST_S
+
+
+def test_what_does_not_get_ready_is_named_with_its_last_word(tmp_path: Path) -> None:
+    (tmp_path / "service.log").write_text("one\nthe port is taken\n")
+    with (
+        step_bench._running(["-c", "raise SystemExit(2)"], (), tmp_path / "other.log") as process,
+        pytest.raises(DataError, match="service: not ready in time: the port is taken"),
+    ):
+        process.wait()
+        step_bench._wait_for(lambda: False, process, datetime.now(UTC), tmp_path / "service.log")

@@ -1,0 +1,192 @@
+"""How fast the whole service answers when load jumps: homes on real sockets in one process, the service on one core."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
+
+from ems.clock import next_interval_start
+from ems.codec import FloatArray
+from ems.demo.street import site_file
+from ems.errors import DataError
+from ems.step_field import LIMIT_KW, PERIOD_S, homes_without_vehicle
+
+STEP_S = 900
+"""Interval of planning [s]."""
+LOOP_S = 0.23
+"""Period of the loop [s], `EMS_FAST_LOOP_S`; no part of the time between jumps, which so meet any moment."""
+READY_S = 150.0
+"""Time from the start of field and service to the first jump [s]: 200 homes are learned, planned and valued in it."""
+END_WITHIN_S = 60.0
+"""Longest wait for a process that is told to end [s]."""
+LOST_S = PERIOD_S / 2
+"""What a jump counts that is not answered while the load is high [s]."""
+COUNTED = ("ems_fast_loop_seconds_sum", "ems_fast_loop_seconds_count", "process_cpu_seconds_total")
+"""Counters of the service."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answers:
+    """How the service answered jumps of load."""
+
+    answered_s: FloatArray
+    """Time from each jump to a changed power of the battery [s]."""
+    within_s: FloatArray
+    """Time from each jump until the connection was within its limit again [s]."""
+    look_s: float
+    """What a look of the fast loop at a home took on average [s]."""
+    busy_frac: float
+    """Share of its core the service used; NaN where the system does not tell."""
+
+
+def answers(folder: Path, count: int, seconds: int, *, ready_s: float = READY_S) -> Answers:
+    """Measure between two cycles, with the store where the service keeps it by default: in a file.
+
+    Parameters
+    ----------
+    folder
+        Where field and service may write.
+    count
+        Homes; each jumps every `PERIOD_S`, one after the other.
+    seconds
+        How long jumps are counted.
+    ready_s
+        Time for field and service to get ready.
+
+    Raises
+    ------
+    DataError
+        The field or the service did not get ready in time.
+    """
+    now = datetime.now(UTC)
+    needs_s = ready_s + seconds + PERIOD_S
+    left_s = (next_interval_start(now, STEP_S) - now).total_seconds()
+    if left_s < needs_s:
+        time.sleep(left_s)
+    start_at = datetime.now(UTC) + timedelta(seconds=ready_s)
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    with (
+        _field(folder, count, start_at, int(needs_s), cores[1:]) as field,
+        _service(folder, count, start_at, cores[:1]) as url,
+    ):
+        time.sleep(max(0.0, (start_at - datetime.now(UTC)).total_seconds()))
+        began_s, before = time.time(), _counted(url)
+        time.sleep(seconds)
+        after = _counted(url)
+        # jumps at the very end are answered too
+        time.sleep(LOST_S)
+        field.send_signal(signal.SIGTERM)
+        field.wait(timeout=END_WITHIN_S)
+    told = [
+        answer
+        for answer in json.loads((folder / "answers.json").read_text(encoding="utf-8"))
+        if began_s <= answer["at_s"] < began_s + seconds
+    ]
+    look_s, looks, busy_s = (after.get(name, np.nan) - before.get(name, np.nan) for name in COUNTED)
+    return Answers(
+        answered_s=_or_lost(answer["answered_s"] for answer in told),
+        within_s=_or_lost(answer["within_s"] for answer in told),
+        look_s=look_s / looks,
+        busy_frac=busy_s / seconds,
+    )
+
+
+def _or_lost(taken_s: Iterable[float | None]) -> FloatArray:
+    return np.array([LOST_S if one is None else one for one in taken_s])
+
+
+@contextmanager
+def _field(
+    folder: Path, count: int, start_at: datetime, span_s: int, cores: Sequence[int]
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run the homes; their process is yielded when all their devices answer."""
+    arguments = ["-m", "ems.step_field", str(folder), str(count), start_at.isoformat(), str(span_s)]
+    with _running(arguments, cores, folder / "field.log") as field:
+        _wait_for((folder / "endpoints.json").exists, field, start_at, folder / "field.log")
+        yield field
+
+
+@contextmanager
+def _service(folder: Path, count: int, start_at: datetime, cores: Sequence[int]) -> Iterator[str]:
+    """Run the service on the homes; its address is yielded when it is well."""
+    endpoints = json.loads((folder / "endpoints.json").read_text(encoding="utf-8"))
+    sites = folder / "street.yaml"
+    sites.write_text(
+        site_file(homes_without_vehicle(count), endpoints, import_limit_kw=LIMIT_KW), encoding="utf-8"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    settings = {
+        "EMS_STORE": f"sqlite:///{folder / 'ems.sqlite'}",
+        "EMS_FAST_LOOP_S": str(LOOP_S),
+        "EMS_DEMO": "yes",
+    }
+    arguments = ["-m", "ems", "run", str(sites), "--port", str(port)]
+    with _running(arguments, cores, folder / "service.log", settings) as service:
+        _wait_for(lambda: _is_well(url), service, start_at, folder / "service.log")
+        yield url
+
+
+@contextmanager
+def _running(
+    arguments: Sequence[str], cores: Sequence[int], log: Path, settings: Mapping[str, str] | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run Python on some cores, where the system lets choose; it is ended at the end."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("EMS_")}
+    own = os.sched_getaffinity(0) if cores else set()
+    with log.open("wb") as out:
+        if cores:
+            os.sched_setaffinity(0, cores)  # a process begins where the one is that begins it
+        try:
+            process = subprocess.Popen(  # noqa: S603 - our own module, our own arguments
+                [sys.executable, *arguments], stdout=out, stderr=out, env=environment | dict(settings or {})
+            )
+        finally:
+            if cores:
+                os.sched_setaffinity(0, own)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(timeout=END_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _wait_for(
+    ready: Callable[[], bool], process: "subprocess.Popen[bytes]", until: datetime, log: Path
+) -> None:
+    while not ready():
+        if process.poll() is not None or datetime.now(UTC) > until:
+            last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+            raise DataError(f"{log.stem}: not ready in time: {' '.join(last) or 'it said nothing'}")
+        time.sleep(0.2)
+
+
+def _is_well(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz", timeout=5.0).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _counted(url: str) -> dict[str, float]:
+    text = httpx.get(f"{url}/metrics", timeout=5.0).text
+    samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+    return {sample.name: sample.value for sample in samples if sample.name in COUNTED}
