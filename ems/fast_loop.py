@@ -44,7 +44,7 @@ from ems.readings import Capability, Device, Quality, SiteReading, Snapshot, tak
 from ems.setpoints import Course, Quantity, Setpoint, SetpointSource, course_of_plan, derive_setpoints
 from ems.site import Site
 from ems.state import CarriedState, GridState, SitePowers, SiteState, carry, estimate_state
-from optimizer import DispatchProblem, FirstInterval, InvalidProblem, ValuedDispatch, Vehicle
+from optimizer import DispatchProblem, FirstInterval, InvalidProblem, StoredWorth, ValuedDispatch, Vehicle
 
 log = logging.getLogger("ems.fast_loop")
 
@@ -89,7 +89,11 @@ class _Course:
     dispatch: ValuedDispatch | None = None
     """Decides the present interval anew; None until it is made, and where the state does not carry a problem."""
     made_for: int | None = None
-    """Interval of the plan `dispatch` decides; None before it is made."""
+    """Interval of the plan `dispatch` was made for; None before it is made."""
+    standing_in: int | None = None
+    """Interval of the plan for which `dispatch` only stands in until it is made; None when it does not."""
+    worths: dict[int, StoredWorth] = field(default_factory=dict)
+    """What stored energy is worth after the interval that begins at an instant [epoch s], as found last."""
     alone: ValuedDispatch | None = None
     """The same without the vehicles, for moments in which their power is given; made when first needed."""
     decided: Course | None = None
@@ -112,6 +116,12 @@ class _Course:
     """When a setpoint was last refused, by asset and quantity."""
     urgent: bool = False
     """Whether a limit of the connection is at stake in this pass."""
+
+    def forget(self, orders: Sequence[Order], state: SiteState) -> None:
+        """Rest on other orders and another state from now on: what was made for the ones before must be made anew."""
+        self.orders, self.state = orders, state
+        self.made_for = self.standing_in = None
+        self.worths = {}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -205,6 +215,7 @@ class FastLoop:
                 orders=record.orders,
                 believed_kw=state.powers.load_kw,
                 swing=None if before is None else before.swing,
+                worths={} if before is None else before.worths,
                 paused_until={} if before is None else before.paused_until,
                 asked=mine,
                 clamped_kw=clamped_kw,
@@ -354,7 +365,7 @@ class FastLoop:
             scores += look.ended
             if look.changed or _asks_anew(course.standing, counts):
                 course.site = without_derated(site, self.book.conducts)
-                course.orders, course.state, course.made_for = orders, state, None
+                course.forget(orders, state)
             course.standing = counts
             decided = self._course(course, state, at)
             now = bounded_course(course.site, decided, _as_believed(course, state), counts)
@@ -479,22 +490,34 @@ class FastLoop:
         )
 
     def _make_ready(self, course: _Course, state: SiteState, at: datetime) -> None:
-        """Make what decides the present interval. A pass makes only so many; the others follow their plan so long."""
+        """Make what decides the present interval. A pass makes only so many; for others what is known stands in so long."""
         index = course.plan.index_at(at)
         if index == course.made_for or index is None:
             return
-        if self._make_left_s <= 0.0 and not course.urgent:
-            if course.made_for is not None:
-                course.dispatch = course.decided = None
-            return
+        start_s, worth = int(course.plan.starts_s[index]), None
+        if self._make_left_s <= 0.0:
+            if index == course.standing_in:
+                return
+            worth = course.worths.get(start_s)
+            if worth is None and not course.urgent:
+                if course.made_for is not None or course.standing_in is not None:
+                    course.dispatch = course.decided = course.standing_in = None
+                return
         outlook, expected = course.outlook, course.expected
         if index:
             outlook, expected = from_interval(outlook, expected, index)
-        known = state if index else course.state
+        known = state if index or worth is not None else course.state
         began_s = time.perf_counter()
-        course.dispatch = _dispatch(course.site, known, expected, outlook, course.orders)
+        course.dispatch = _dispatch(course.site, known, expected, outlook, course.orders, worth)
         self._make_left_s -= time.perf_counter() - began_s
-        course.made_for, course.alone, course.decided = index, None, None
+        course.alone = course.decided = None
+        if worth is not None:
+            course.standing_in = index
+            return
+        course.made_for, course.standing_in = index, None
+        found = None if course.dispatch is None else course.dispatch.worth
+        if found is not None and found.later is not None:
+            course.worths = {start_s: found, start_s + course.outlook.step_s: found.later}
 
     def _load_kw(self, course: _Course, state: SiteState, at: datetime) -> float | None:
         """Return the load that is certain now [kW]; closes the swing when meter and devices agree again."""
@@ -594,7 +617,7 @@ class FastLoop:
             orders=orders,
         )
         course.plan = plan
-        course.orders, course.state, course.made_for = orders, state, None
+        course.forget(orders, state)
 
     async def hear(self, setpoint: Setpoint, delivery: Delivery) -> None:
         """Take over what a building controller answered to a setpoint that was sent to it, while that is in force."""
@@ -631,13 +654,18 @@ def _asks_anew(before: Standing, now: Standing) -> bool:
 
 
 def _dispatch(
-    site: Site, state: SiteState, expected: SiteOutlook, outlook: Outlook, orders: Sequence[Order]
+    site: Site,
+    state: SiteState,
+    expected: SiteOutlook,
+    outlook: Outlook,
+    orders: Sequence[Order],
+    worth: StoredWorth | None,
 ) -> ValuedDispatch | None:
     """Return what decides a site's first interval; None where its state does not carry a problem."""
     if state.quality is Quality.BAD:
         return None
     try:
-        return hedged_dispatch(site, state, expected, outlook, orders=orders)
+        return hedged_dispatch(site, state, expected, outlook, orders=orders, worth=worth)
     except InvalidProblem as error:
         log.warning("fast_loop.no_dispatch site=%s cause=%s", site.id, error)
         return None

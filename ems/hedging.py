@@ -16,7 +16,7 @@ from ems.outlook import Band, Outlook, SiteOutlook
 from ems.planning import to_problem
 from ems.site import Site
 from ems.state import SiteState
-from optimizer import Outcome, ValuedDispatch
+from optimizer import Outcome, StoredWorth, ValuedDispatch
 
 USABLE = (Outcome.OPTIMAL, Outcome.FEASIBLE)
 """Outcomes of a decision that may be acted on."""
@@ -39,16 +39,22 @@ def hedged_dispatch(
     outlook: Outlook,
     *,
     orders: Sequence[Order] = (),
+    worth: StoredWorth | None = None,
 ) -> ValuedDispatch:
     """Return what decides the first interval of an outlook, again and again, with all in mind that may come.
+
+    Where it is known already what stored energy is worth after that interval, that is taken: a twentieth of the work.
 
     Raises
     ------
     InvalidProblem
         The outlook or the state does not make a problem.
     """
+    problem = to_problem(site, state, expected, outlook, orders=orders)
+    if worth is not None:
+        return ValuedDispatch(problem, worth=worth)
     return ValuedDispatch(
-        to_problem(site, state, expected, outlook, orders=orders),
+        problem,
         [
             (weight, to_problem(site, state, other, outlook, orders=orders))
             for weight, other in besides(expected)

@@ -81,6 +81,8 @@ class ValuedDispatch:
     half_life_h
         Time in which the odds that the day still is on the course it is on fall to half [h]; it goes on along any of the
         courses then, by their probability. Endless: each course is known to its end once it has begun.
+    worth
+        What stored energy is worth after the first interval, where that is known already; then `besides` is not asked.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class ValuedDispatch:
         besides: Sequence[tuple[float, DispatchProblem]] = (),
         *,
         half_life_h: float = inf,
+        worth: StoredWorth | None = None,
     ) -> None:
         self.problem = problem
         self._warm: WarmDispatch | None = None
@@ -97,7 +100,7 @@ class ValuedDispatch:
         if parts is not None:
             self._battery, self._pv, self._inverter = parts
             self._first = _first(_moments(problem, *parts), float(problem.hours[0]))
-            self._solved = _expected_worth(problem, besides, half_life_h)
+            self._solved = worth or _expected_worth(problem, besides, half_life_h)
         if self._solved is None:
             self._warm = WarmDispatch(problem)
         else:

@@ -33,6 +33,8 @@ class StoredWorth:
     """Points, rising [kWh], shape (K,)."""
     worth: FloatArray
     """Worth at each point, up to a constant [currency], shape (K,)."""
+    later: StoredWorth | None = None
+    """The same after the next interval; None where that was not asked for."""
 
     def per_kwh(self, stored_kwh: float) -> float:
         """Worth of one more kWh [currency/kWh]."""
@@ -86,6 +88,8 @@ def worth_after_first(
 ) -> StoredWorth:
     """Return what stored energy is worth after the first interval, before it is known on which course the day goes on.
 
+    On the way there the recursion finds the same for the second interval: `later`.
+
     Parameters
     ----------
     moves
@@ -104,13 +108,16 @@ def worth_after_first(
     points = _with_bends(even, band, intervals - 1)
     # one row per course: what is stored is worth the same on all of them at the end
     after = np.tile(end_value_per_kwh * points - band.cost(intervals - 1, points), (courses, 1))
+    later = None
     for t in range(intervals - 1, 0, -1):
+        if t == 1:
+            later = StoredWorth(stored_kwh=points, worth=weights @ after)
         bends, values = _best_before(points, after, Moves(*(series[t] for series in moves)))
         points = _with_bends(even if courses > 1 else _between(bends[0], capacity_kwh), band, t - 1)
         found = _at(points, bends, values)
         stay = stays[t] if t > 1 else 0.0
         after = stay * found + (1.0 - stay) * (weights @ found) - band.cost(t - 1, points)
-    return StoredWorth(stored_kwh=points, worth=after[0])
+    return StoredWorth(stored_kwh=points, worth=after[0], later=later)
 
 
 def _best_before(stored_kwh: FloatArray, worth: FloatArray, moves: Moves) -> tuple[FloatArray, FloatArray]:

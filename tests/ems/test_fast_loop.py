@@ -3,11 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from ems import fast_loop
 from ems.cycle import CycleRecord, run_cycle
 from ems.fast_loop import FastLoop, merged
 from ems.following import Pace
@@ -59,6 +60,39 @@ async def test_a_load_step_is_answered_and_then_left_alone(tmp_path: Path) -> No
     assert meter == pytest.approx(0.0, abs=2 * Pace().dead_band_kw), (
         "at the dear hour the battery carries the home"
     )
+
+
+async def test_a_load_step_is_answered_in_an_interval_that_nothing_was_made_for_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many homes get ready one after the other: what stored energy is worth was found an interval before, and stands in."""
+    async with following(tmp_path) as (street, loop, record):
+        await loop.step(at=PEAK)
+        monkeypatch.setattr(fast_loop, "MAKE_WITHIN_S", 0.0)
+
+        async def meter_kw(at: datetime) -> float | None:
+            """What the meter settles at."""
+            for second in range(6):
+                street.advance(at + timedelta(seconds=second))
+                done = await loop.step(at=at + timedelta(seconds=second))
+            return done.snapshot.sites[0].usable("meter", "net_import_kw")
+
+        next_hour = PEAK + timedelta(minutes=16)  # another load, less sun
+        street.advance(next_hour)
+        by_plan = course_of_plan(street.sites[0], record.plans[0], next_hour)
+        assert by_plan is not None
+        between = await meter_kw(next_hour)
+        asked = [s for s in street.journalled if s.quantity is Quantity.BATTERY_POWER][-1]
+        assert abs((asked.value_kw or 0.0) - by_plan.battery_kw["battery"]) > Pace().dead_band_kw
+        again = await run_cycle(street.sites, street.ports, record, at=PEAK + timedelta(minutes=15))
+        loop.follow(again)
+        after_a_cycle = await meter_kw(PEAK + timedelta(minutes=17))
+        assert not loop.ready, "nothing was made"
+
+    for meter in (between, after_a_cycle):
+        assert meter == pytest.approx(0.0, abs=2 * Pace().dead_band_kw), (
+            "at the dear hour the battery carries the home"
+        )
 
 
 async def test_nothing_is_written_while_nothing_changes(tmp_path: Path) -> None:

@@ -191,6 +191,48 @@ def test_on_days_that_never_turn_stored_energy_is_worth_the_mean_over_them(hybri
     assert together.worth - together.worth[0] == pytest.approx(mean, abs=2e-3 * most)
 
 
+def without_first(problem: DispatchProblem) -> DispatchProblem:
+    """The same site when the first interval is over."""
+    prices, roof, battery = problem.prices, problem.asset("roof"), problem.asset("battery")
+    assert isinstance(roof, Pv)
+    return replace(
+        problem,
+        hours=problem.hours[1:],
+        load_kw=problem.load_kw[1:],
+        prices=Prices(
+            import_per_kwh=np.asarray(prices.import_per_kwh)[1:],
+            export_per_kwh=np.broadcast_to(prices.export_per_kwh, problem.intervals)[1:],
+        ),
+        assets=(
+            *(a for a in problem.assets if a not in (roof, battery)),
+            replace(roof, available_kw=roof.available_kw[1:]),
+            battery,
+        ),
+    )
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("turns", [False, True], ids=["a sure day", "a day that may turn"])
+def test_what_energy_is_worth_an_interval_later_is_known_before_that_interval_begins(
+    seed: int, turns: bool
+) -> None:
+    problem = site(seed, hybrid=bool(seed % 2), dynamic=True)
+    others = [(0.3, other_day(problem, 1.5, 0.7)), (0.2, other_day(problem, 0.6, 1.2))] if turns else []
+    before = ValuedDispatch(problem, others, half_life_h=1.0).worth
+    anew = ValuedDispatch(
+        without_first(problem), [(weight, without_first(other)) for weight, other in others], half_life_h=1.0
+    )
+    assert before is not None and before.later is not None and anew.worth is not None
+    known = np.interp(anew.worth.stored_kwh, before.later.stored_kwh, before.later.worth)
+    most = float(np.ptp(anew.worth.worth))
+    assert known - known[0] == pytest.approx(anew.worth.worth - anew.worth.worth[0], abs=1e-4 * most)
+    standing_in = ValuedDispatch(without_first(problem), worth=before.later)
+    for load_kw, sun_kw in ((0.2, 3.0), (2.5, 0.0), (5.0, 1.0)):
+        now = {"load_kw": load_kw, "pv_available_kw": {"roof": sun_kw}}
+        first, second = standing_in.resolve_first(**now), anew.resolve_first(**now)  # type: ignore[arg-type]
+        assert first.net_consumption_kw == pytest.approx(dict(second.net_consumption_kw), abs=0.02)
+
+
 def test_what_a_kwh_is_worth_depends_on_whether_the_day_may_turn() -> None:
     """Ten dear half hours of 0.4 or 2 kW, 2 or 10 kWh. If the day is one or the other to its end, what is stored beyond
     2 kWh is wanted on one of two days; if every half hour is anew one or the other, 4 kWh are used up nearly always and
