@@ -280,43 +280,42 @@ def _run(
     return saved / possible
 
 
-def _answered(folder: Path, count: int, seconds: int) -> list[ControlFigure]:
-    """Return what `step_bench` measures as lines of the table."""
-    found = answers(folder, count, seconds)
-    how = (
-        f"{count} homes, {len(found.answered_s)} jumps of load from {LOW_KW:g} to {HIGH_KW:g} kW in {seconds} s "
-        f"between two cycles, every home looked at each {LOOP_S:g} s; the whole service with its store on one core, "
-        f"the homes on another"
-    )
-    p99_ms, p99_s = (
-        float(np.percentile(taken_s, 99)) for taken_s in (1e3 * found.answered_s, found.within_s)
-    )
-    return [
-        ControlFigure(
-            figure="load step to changed battery power, p99",
+def _answered(folder: Path, count: int, seconds: int) -> Iterator[ControlFigure]:
+    """Yield what `step_bench` measures as lines of the table."""
+    between, through = answers(folder, count, seconds)
+    for found, when in ((between, ""), (through, ", a cycle beginning meanwhile")):
+        how = (
+            f"{count} homes, {len(found.answered_s)} jumps of load from {LOW_KW:g} to {HIGH_KW:g} kW in {seconds} s{when}; "
+            f"every home looked at each {LOOP_S:g} s; the whole service with its store on one core, "
+            f"{100 * found.busy_frac:.0f} % busy, the homes on another"
+        )
+        p99_ms, p99_s = (
+            float(np.percentile(taken_s, 99)) for taken_s in (1e3 * found.answered_s, found.within_s)
+        )
+        yield ControlFigure(
+            figure=f"load step to changed battery power, p99{when}",
             value=p99_ms,
             unit="ms",
-            target="<= 300",
-            holds=p99_ms <= 300.0,
+            target="for comparison" if when else "<= 300",
+            holds=bool(when) or p99_ms <= 300.0,
             how=f"{how}; p50 {1e3 * np.median(found.answered_s):.0f} ms",
-        ),
-        ControlFigure(
-            figure="time above a connection limit after a step, p99",
+        )
+        yield ControlFigure(
+            figure=f"time above a connection limit after a step, p99{when}",
             value=p99_s,
             unit="s",
             target="<= 2",
             holds=p99_s <= 2.0,
             how=f"{how}; limit {LIMIT_KW:g} kW",
-        ),
-        ControlFigure(
-            figure="one look of the fast loop at a home, mean",
-            value=1e3 * found.look_s,
-            unit="ms",
-            target="for comparison",
-            holds=True,
-            how=f"{how}, {100 * found.busy_frac:.0f} % busy",
-        ),
-    ]
+        )
+    yield ControlFigure(
+        figure="one look of the fast loop at a home, mean",
+        value=1e3 * between.look_s,
+        unit="ms",
+        target="for comparison",
+        holds=True,
+        how=f"{count} homes, between two cycles",
+    )
 
 
 async def _volatile(homes: Homes, *, days: int = 2, pass_s: int = 10) -> list[ControlFigure]:

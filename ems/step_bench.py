@@ -29,6 +29,8 @@ LOOP_S = 0.23
 """Period of the loop [s], `EMS_FAST_LOOP_S`; no part of the time between jumps, which so meet any moment."""
 READY_S = 150.0
 """Time from the start of field and service to the first jump [s]: 200 homes are learned, planned and valued in it."""
+BEFORE_CYCLE_S = 5.0
+"""Jumps through a cycle are counted from so long before it [s]."""
 END_WITHIN_S = 60.0
 """Longest wait for a process that is told to end [s]."""
 LOST_S = PERIOD_S / 2
@@ -51,8 +53,10 @@ class Answers:
     """Share of its core the service used; NaN where the system does not tell."""
 
 
-def answers(folder: Path, count: int, seconds: int, *, ready_s: float = READY_S) -> Answers:
-    """Measure between two cycles, with the store where the service keeps it by default: in a file.
+def answers(
+    folder: Path, count: int, seconds: int, *, ready_s: float = READY_S, through_cycle: bool = True
+) -> list[Answers]:
+    """Measure between two cycles, and through the next one; the store is where the service keeps it by default: a file.
 
     Parameters
     ----------
@@ -61,43 +65,60 @@ def answers(folder: Path, count: int, seconds: int, *, ready_s: float = READY_S)
     count
         Homes; each jumps every `PERIOD_S`, one after the other.
     seconds
-        How long jumps are counted.
+        How long jumps are counted each time.
     ready_s
         Time for field and service to get ready.
+    through_cycle
+        Whether to wait for the next cycle.
 
     Raises
     ------
     DataError
         The field or the service did not get ready in time.
     """
-    now = datetime.now(UTC)
-    needs_s = ready_s + seconds + PERIOD_S
-    left_s = (next_interval_start(now, STEP_S) - now).total_seconds()
-    if left_s < needs_s:
+    left_s = _until_cycle_s()
+    if left_s < (needs_s := ready_s + seconds):
         time.sleep(left_s)
     start_at = datetime.now(UTC) + timedelta(seconds=ready_s)
+    span_s = int(needs_s + STEP_S + seconds + PERIOD_S)
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     with (
-        _field(folder, count, start_at, int(needs_s), cores[1:]) as field,
+        _field(folder, count, start_at, span_s, cores[1:]) as field,
         _service(folder, count, start_at, cores[:1]) as url,
     ):
         time.sleep(max(0.0, (start_at - datetime.now(UTC)).total_seconds()))
-        began_s, before = time.time(), _counted(url)
-        time.sleep(seconds)
-        after = _counted(url)
+        spans = [_watched(url, seconds)]
+        if through_cycle:
+            time.sleep(max(0.0, _until_cycle_s() - BEFORE_CYCLE_S))
+            spans.append(_watched(url, seconds))
         # jumps at the very end are answered too
         time.sleep(LOST_S)
         field.send_signal(signal.SIGTERM)
         field.wait(timeout=END_WITHIN_S)
-    told = [
-        answer
-        for answer in json.loads((folder / "answers.json").read_text(encoding="utf-8"))
-        if began_s <= answer["at_s"] < began_s + seconds
-    ]
-    look_s, looks, busy_s = (after.get(name, np.nan) - before.get(name, np.nan) for name in COUNTED)
+    told = json.loads((folder / "answers.json").read_text(encoding="utf-8"))
+    return [_answers_in(told, began_s, seconds, counted) for began_s, counted in spans]
+
+
+def _until_cycle_s() -> float:
+    now = datetime.now(UTC)
+    return (next_interval_start(now, STEP_S) - now).total_seconds()
+
+
+def _watched(url: str, seconds: int) -> tuple[float, dict[str, float]]:
+    """Let time pass; returns when it began [epoch s] and what the service counted meanwhile."""
+    began_s, before = time.time(), _counted(url)
+    time.sleep(seconds)
+    return began_s, {name: value - before.get(name, np.nan) for name, value in _counted(url).items()}
+
+
+def _answers_in(
+    told: Sequence[Mapping[str, float | None]], began_s: float, seconds: int, counted: Mapping[str, float]
+) -> Answers:
+    jumps = [jump for jump in told if began_s <= (jump["at_s"] or 0.0) < began_s + seconds]
+    look_s, looks, busy_s = (counted.get(name, np.nan) for name in COUNTED)
     return Answers(
-        answered_s=_or_lost(answer["answered_s"] for answer in told),
-        within_s=_or_lost(answer["within_s"] for answer in told),
+        answered_s=_or_lost(jump["answered_s"] for jump in jumps),
+        within_s=_or_lost(jump["within_s"] for jump in jumps),
         look_s=look_s / looks,
         busy_frac=busy_s / seconds,
     )
