@@ -110,8 +110,13 @@ def ask_us(home: DispatchProblem) -> dict[str, float]:
 def main() -> None:
     """Print the table."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--where", type=Path, default=Path.home() / ".cache" / "ems-peers")
-    arguments.add_argument("--save", action="store_true")
+    arguments.add_argument(
+        "--where",
+        type=Path,
+        default=Path.home() / ".cache" / "ems-peers",
+        help="folder of the environments of the peers",
+    )
+    arguments.add_argument("--save", action="store_true", help="keep the ratio for `ems bench dispatch`")
     given = arguments.parse_args()
     home = benchmark_home()
     rows = {"this engine": ask_us(home)}

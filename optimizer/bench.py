@@ -190,7 +190,7 @@ def _against_peers(peers: Path) -> Figure:
             unit="ratio",
             target=">= 50",
             holds=False,
-            how="no peer is installed here; run benchmarks/dispatch_peers.py, which installs them beside the project",
+            how="no peer is installed here; run benchmarks/dispatch_peers.py --save, which installs them beside the project",
         )
     table = json.loads(peers.read_text(encoding="utf-8"))
     ratio = float(table["ratio"])
