@@ -100,7 +100,20 @@ class Branch:
         enough
             A bound that is all that is asked for.
         """
-        if not self._tried and self._waiting:
+        if self._waiting:
+            self._explore(open_, enough)
+        bound = min(self._settled, self._waiting[0][0] if self._waiting else np.inf)
+        best = self._best
+        if best is None:
+            return Found(values={}, objective=np.inf, bound=max(self.relaxed.objective, bound))
+        return Found(
+            values=self._values(best),
+            objective=best.objective,
+            bound=max(self.relaxed.objective, min(bound, best.objective)),
+        )
+
+    def _explore(self, open_: Callable[[], bool], enough: float) -> None:
+        if not self._tried:
             for threshold in _THRESHOLDS:
                 self._round(self._root, threshold)
         while self._waiting and open_() and not self._over(self._waiting[0][0], enough):
@@ -115,15 +128,6 @@ class Branch:
         self.solver.change_bounds(self._columns, self._root.lower, self._root.upper)
         if self._root.basis is not None:
             self.solver.start(self._root.basis)
-        bound = min(self._settled, self._waiting[0][0] if self._waiting else np.inf)
-        best = self._best
-        if best is None:
-            return Found(values={}, objective=np.inf, bound=max(self.relaxed.objective, bound))
-        return Found(
-            values=self._values(best),
-            objective=best.objective,
-            bound=max(self.relaxed.objective, min(bound, best.objective)),
-        )
 
     def _wait(self, node: _Node) -> None:
         heapq.heappush(self._waiting, (node.bound, next(self._number), node))

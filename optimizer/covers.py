@@ -80,18 +80,19 @@ def _read(template: Template, vectors: Vectors, x: FloatArray) -> _Bus:
     column = np.searchsorted(template.starts, entries, side="right") - 1
     coefficient = vectors.matrix[entries]
     ends = coefficient * np.vstack((vectors.lower[column], vectors.upper[column]))
+    least, most = ends.min(axis=0), ends.max(axis=0)
     switch_of = np.full(template.column_count, -1)
     for family, power in _switches(template).items():
         switch_of[template.columns[power]] = positions(template.columns[family])
-    switch = np.where(ends.max(axis=0) <= 0.0, switch_of[column], -1)
+    switch = np.where(most <= 0.0, switch_of[column], -1)
     return _Bus(
         load_kw=vectors.row_upper[rows],
         interval=interval[template.index[entries]],
         column=column,
         coefficient=coefficient,
         given_kw=coefficient * x[column],
-        most_kw=ends.max(axis=0),
-        draws=ends.min(axis=0) < 0.0,
+        most_kw=most,
+        draws=least < 0.0,
         switch=switch,
         on=np.where(switch < 0, 0.0, x[switch]),
     )
@@ -111,10 +112,10 @@ def _broken(bus: _Bus, kind: BoolArray) -> Iterator[Row]:
         drawn = np.where(chosen, -bus.given_kw - spare[bus.interval] * bus.on, 0.0)
         beyond = bus.total(drawn - np.where(itself, bus.given_kw, 0.0))
     for t in np.flatnonzero(beyond > _LEAST_CUT_KW):
-        here = (bus.interval == t) & (itself | chosen)
-        switches = (bus.interval == t) & chosen
-        columns = np.concatenate((bus.column[here], bus.switch[switches]))
-        entries = np.concatenate((bus.coefficient[here], np.full(int(switches.sum()), spare[t])))
+        there = bus.interval == t
+        powers, switches = there & (itself | chosen), bus.switch[there & chosen]
+        columns = np.concatenate((bus.column[powers], switches))
+        entries = np.concatenate((bus.coefficient[powers], np.full(switches.size, spare[t])))
         yield _summed(columns, entries)
 
 

@@ -34,7 +34,7 @@ class StoredWorth:
     worth: FloatArray
     """Worth at each point, up to a constant [currency], shape (K,)."""
     later: StoredWorth | None = None
-    """The same after the next interval; None where that was not asked for."""
+    """The same after the next interval; None in what is itself a `later`."""
 
     def per_kwh(self, stored_kwh: float) -> float:
         """Worth of one more kWh [currency/kWh]."""

@@ -25,6 +25,7 @@ from optimizer import (
     highs,
     solve,
 )
+from optimizer.arrays import IntArray
 from optimizer.bench import HOMES, read_homes, rich_home
 from optimizer.branch import Branch
 from optimizer.covers import broken_covers
@@ -130,6 +131,17 @@ def row(template: Template, cut: Cut) -> np.ndarray:
     return entries
 
 
+def best_of_patterns(solver: Solver, at: IntArray) -> float:
+    """The lowest objective over every pattern of some columns off and on, one by one; infinite if none has an answer."""
+    best = np.inf
+    for pattern in product((0.0, 1.0), repeat=at.size):
+        solver.change_bounds(at, np.array(pattern), np.array(pattern))
+        answer = solver.run()
+        if answer.outcome is Outcome.OPTIMAL:
+            best = min(best, answer.objective)
+    return best
+
+
 @pytest.mark.parametrize("block", range(4))
 def test_no_plan_breaks_an_inequality_that_a_relaxed_answer_broke(block: int) -> None:
     """For every pattern of the pumps: the least the left side can be in the whole model is not below the right side."""
@@ -147,12 +159,7 @@ def test_no_plan_breaks_an_inequality_that_a_relaxed_answer_broke(block: int) ->
         for cut in cuts:
             vectors.cost[:] = row(template, cut)
             solver.load(template, vectors)
-            least = np.inf
-            for pattern in product((0.0, 1.0), repeat=at.size):
-                solver.change_bounds(at, np.array(pattern), np.array(pattern))
-                answer = solver.run()
-                if answer.outcome is Outcome.OPTIMAL:  # else its heat has nowhere to go
-                    least = min(least, answer.objective)
+            least = best_of_patterns(solver, at)  # in some, its heat has nowhere to go
             assert np.inf > least >= cut.least - 1e-6, (seed, cut)
             found += 1
             tight += least < cut.least + 1e-6
@@ -220,8 +227,7 @@ def test_no_plan_breaks_what_the_bus_says_of_its_consumers() -> None:
         problem = crowded(seed)
         template, vectors, solver = loaded(problem)
         whole = np.concatenate([positions(where) for where in template.binaries.values()])
-        before = solver.run()
-        covers = broken_covers(template, vectors, before.x)
+        covers = broken_covers(template, vectors, solver.run().x)
         vectors.cost[:] = 0.0
         for columns, entries, right in covers:
             vectors.cost[columns] = entries
@@ -230,12 +236,7 @@ def test_no_plan_breaks_what_the_bus_says_of_its_consumers() -> None:
             kinds |= {
                 family for family, where in template.binaries.items() if np.isin(at, positions(where)).any()
             }
-            least = np.inf
-            for pattern in product((0.0, 1.0), repeat=at.size):
-                solver.change_bounds(at, np.array(pattern), np.array(pattern))
-                answer = solver.run()
-                if answer.outcome is Outcome.OPTIMAL:  # else a run would begin twice
-                    least = min(least, answer.objective)
+            least = best_of_patterns(solver, at)  # in some, a run would begin twice
             assert np.inf > least >= right - 1e-6, (seed, columns, entries)
             vectors.cost[columns] = 0.0
             found += 1
@@ -283,12 +284,7 @@ def test_a_search_with_the_rest_relaxed_ends_with_the_best_and_a_bound_below_it(
     relaxed = solver.run()
     families = sorted(template.binaries.keys() - template.directions - template.once)
     at = np.concatenate([positions(template.binaries[family]) for family in families])
-    best = np.inf
-    for pattern in product((0.0, 1.0), repeat=at.size):
-        solver.change_bounds(at, np.array(pattern), np.array(pattern))
-        answer = solver.run()
-        if answer.outcome is Outcome.OPTIMAL:
-            best = min(best, answer.objective)
+    best = best_of_patterns(solver, at)
     solver.change_bounds(at, vectors.lower[at], vectors.upper[at])
 
     def branch(gap: float) -> Branch:
