@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from ems.clock import next_interval_start
 from ems.codec import FloatArray
 from ems.demo.street import site_file
 from ems.errors import DataError
+from ems.processes import begin, end, is_well, last_line
 from ems.step_field import LIMIT_KW, PERIOD_S, homes_without_vehicle
 
 STEP_S = 900
@@ -83,7 +83,7 @@ def answers(
     span_s = int(needs_s + STEP_S + seconds + PERIOD_S)
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     with (
-        _field(folder, count, start_at, span_s, cores[1:]) as field,
+        _field(folder, count, start_at, span_s, cores[1:]),
         _service(folder, count, start_at, cores[:1]) as url,
     ):
         time.sleep(max(0.0, (start_at - datetime.now(UTC)).total_seconds()))
@@ -93,8 +93,6 @@ def answers(
             spans.append(_watched(url, seconds))
         # jumps at the very end are answered too
         time.sleep(LOST_S)
-        field.send_signal(signal.SIGTERM)
-        field.wait(timeout=END_WITHIN_S)
     told = json.loads((folder / "answers.json").read_text(encoding="utf-8"))
     return [_answers_in(told, began_s, seconds, counted) for began_s, counted in spans]
 
@@ -129,14 +127,12 @@ def _or_lost(taken_s: Iterable[float | None]) -> FloatArray:
 
 
 @contextmanager
-def _field(
-    folder: Path, count: int, start_at: datetime, span_s: int, cores: Sequence[int]
-) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run the homes; their process is yielded when all their devices answer."""
+def _field(folder: Path, count: int, start_at: datetime, span_s: int, cores: Sequence[int]) -> Iterator[None]:
+    """Run the homes, from when all their devices answer; what they saw is told at the end."""
     arguments = ["-m", "ems.step_field", str(folder), str(count), start_at.isoformat(), str(span_s)]
     with _running(arguments, cores, folder / "field.log") as field:
         _wait_for((folder / "endpoints.json").exists, field, start_at, folder / "field.log")
-        yield field
+        yield
 
 
 @contextmanager
@@ -158,7 +154,7 @@ def _service(folder: Path, count: int, start_at: datetime, cores: Sequence[int])
     }
     arguments = ["-m", "ems", "run", str(sites), "--port", str(port)]
     with _running(arguments, cores, folder / "service.log", settings) as service:
-        _wait_for(lambda: _is_well(url), service, start_at, folder / "service.log")
+        _wait_for(lambda: is_well(url), service, start_at, folder / "service.log")
         yield url
 
 
@@ -169,25 +165,17 @@ def _running(
     """Run Python on some cores, where the system lets choose; it is ended at the end."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("EMS_")}
     own = os.sched_getaffinity(0) if cores else set()
-    with log.open("wb") as out:
+    if cores:
+        os.sched_setaffinity(0, cores)  # a process begins where the one is that begins it
+    try:
+        process = begin([sys.executable, *arguments], log=log, environment=environment | dict(settings or {}))
+    finally:
         if cores:
-            os.sched_setaffinity(0, cores)  # a process begins where the one is that begins it
-        try:
-            process = subprocess.Popen(  # noqa: S603 - our own module, our own arguments
-                [sys.executable, *arguments], stdout=out, stderr=out, env=environment | dict(settings or {})
-            )
-        finally:
-            if cores:
-                os.sched_setaffinity(0, own)
+            os.sched_setaffinity(0, own)
     try:
         yield process
     finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(timeout=END_WITHIN_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        end(process, within_s=END_WITHIN_S)
 
 
 def _wait_for(
@@ -195,16 +183,8 @@ def _wait_for(
 ) -> None:
     while not ready():
         if process.poll() is not None or datetime.now(UTC) > until:
-            last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-            raise DataError(f"{log.stem}: not ready in time: {' '.join(last) or 'it said nothing'}")
+            raise DataError(f"{log.stem}: not ready in time: {last_line(log)}")
         time.sleep(0.2)
-
-
-def _is_well(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/healthz", timeout=5.0).is_success
-    except httpx.HTTPError:
-        return False
 
 
 def _counted(url: str) -> dict[str, float]:

@@ -17,12 +17,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx
-
 from ems.clock import ScaledClock
 from ems.demo.figures import KeyFigures, Progress, key_figures, progress
 from ems.demo.street import START_AT, Home, history_csv, recording, site_file, street
 from ems.errors import EmsError
+from ems.processes import begin, end, is_well, last_line
 from ems.store import Store
 
 HEAD_START_S = 8.0
@@ -77,7 +76,7 @@ class Demo:
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             tell(f"starting {len(self.homes)} homes on Modbus TCP ...")
-            self._field = self._spawn(
+            self._field = begin(
                 [
                     sys.executable,
                     "-m",
@@ -87,6 +86,7 @@ class Demo:
                     str(self.clock),
                 ],
                 log=self.folder / "field.log",
+                environment=os.environ,
             )
             endpoints = self._wait_for(self._endpoints, "the field", self.folder / "field.log")
             (self.folder / "street.yaml").write_text(site_file(self.homes, endpoints), encoding="utf-8")
@@ -115,13 +115,8 @@ class Demo:
     def stop(self) -> None:
         """End the service first, so that it gives the devices back, then the field."""
         for child in (self._service, self._field):
-            if child is not None and child.poll() is None:
-                child.send_signal(signal.SIGTERM)
-                try:
-                    child.wait(timeout=20)
-                except subprocess.TimeoutExpired:
-                    child.kill()
-                    child.wait()
+            if child is not None:
+                end(child, within_s=20.0)
 
     def tend(self) -> None:
         """Start the service again if it died; raises DemoError when the field did."""
@@ -174,23 +169,12 @@ class Demo:
             raise DemoError("the demo is not running")
         return self._store
 
-    def _spawn(
-        self, command: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None
-    ) -> "subprocess.Popen[bytes]":
-        with log.open("ab") as out:
-            return subprocess.Popen(  # noqa: S603 - our own module, our own arguments
-                command,
-                stdout=out,
-                stderr=out,
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, **(environment or {})},
-            )
-
     def _start_service(self) -> None:
-        self._service = self._spawn(
+        self._service = begin(
             [sys.executable, "-m", "ems", "run", "--port", str(self.port), str(self.folder / "street.yaml")],
             log=self.log,
-            environment={
+            environment=os.environ
+            | {
                 "EMS_STORE": self._store_url,
                 "EMS_HISTORY": str(self.folder / "history.csv"),
                 "EMS_DEMO": "yes",
@@ -207,10 +191,7 @@ class Demo:
         return told
 
     def _answers(self) -> bool | None:
-        try:
-            return httpx.get(f"{self.url}healthz", timeout=2.0).status_code == httpx.codes.OK or None
-        except httpx.HTTPError:
-            return None
+        return is_well(f"http://127.0.0.1:{self.port}") or None
 
     def _wait_for(self, ask: Callable[[], Found | None], what: str, log: Path) -> Found:
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -220,14 +201,9 @@ class Demo:
                 return found
             for child in (self._field, self._service):
                 if child is not None and child.poll() is not None:
-                    raise DemoError(f"{what} did not come up: {_last_line(log)}; the whole log is {log}")
+                    raise DemoError(f"{what} did not come up: {last_line(log)}; the whole log is {log}")
             time.sleep(0.1)
         raise DemoError(f"{what} did not come up within {START_TIMEOUT_S:.0f} s; see {log}")
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
-    return lines[-1] if lines else "it said nothing"
 
 
 def _refuse_busy_port(port: int) -> None:
